@@ -1,0 +1,1 @@
+//! DualCache: options and presets.

@@ -1,0 +1,1 @@
+//! Elastic modes: precision and width plans.

@@ -1,0 +1,130 @@
+//! The one error type of the library: fields, not sentences, so that callers can match on them.
+//!
+//! Every variant says what was expected and what was found; [`Error::exit_code`] is the program's
+//! exit code for it.
+
+use std::path::PathBuf;
+
+/// What [`Error`] a function returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor handed to an op has the wrong shape: a bug of the caller, never of the input.
+    #[error("{op}: {tensor} has shape {actual}, expected {expected}")]
+    Shape {
+        /// The op that checked.
+        op: &'static str,
+        /// The tensor's name in that op.
+        tensor: &'static str,
+        /// What the op needs.
+        expected: String,
+        /// What it was given.
+        actual: String,
+    },
+    /// A tensor in a weight file is missing, unknown, or of the wrong dtype or shape.
+    #[error("{}: tensor `{tensor}`: expected {expected}, found {actual}", file.display())]
+    Weight {
+        /// The weight file, or the folder when no file holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What the model needs.
+        expected: String,
+        /// What the file has.
+        actual: String,
+    },
+    /// A file is not what its name says: cut, damaged, or of another format.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// A field of a JSON config is missing or has a value that this program cannot run.
+    #[error("{}: field `{field}`: expected {expected}, found {actual}", path.display())]
+    Config {
+        /// The JSON file.
+        path: PathBuf,
+        /// The field, with dots for nesting.
+        field: String,
+        /// What would be right.
+        expected: String,
+        /// What the file has.
+        actual: String,
+    },
+    /// No model at the place named; `searched` lists where it was looked for.
+    #[error("model `{model}` not found; {searched}; {advice}")]
+    ModelNotFound {
+        /// What the user asked for.
+        model: String,
+        /// The places searched.
+        searched: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// An output could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The request itself cannot be done: a value out of range, or two that exclude each other.
+    #[error("{field}: {reason}")]
+    Request {
+        /// The option or field, as the user writes it.
+        field: &'static str,
+        /// What was expected, what was found.
+        reason: String,
+    },
+    /// The device asked for is not there or cannot be used.
+    #[error("{reason}")]
+    Device {
+        /// What was looked for and what to do.
+        reason: String,
+    },
+    /// A result holds NaN or infinity.
+    #[error("{what} holds NaN or infinity after step {step}")]
+    Numeric {
+        /// The tensor.
+        what: &'static str,
+        /// The denoising step, counted from 1.
+        step: usize,
+    },
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl Error {
+    /// The program's exit code: 0 done; 1 other; 2 usage; 3 model file broken or unfit; 4 model not
+    /// found; 6 driver, CUDA or no GPU; 7 numeric; 8 output not writable; 130 Ctrl-C.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Shape { .. } => 1,
+            Self::Request { .. } => 2,
+            Self::Weight { .. } | Self::Format { .. } | Self::Config { .. } | Self::Read { .. } => {
+                3
+            }
+            Self::ModelNotFound { .. } => 4,
+            Self::Device { .. } => 6,
+            Self::Numeric { .. } => 7,
+            Self::Write { .. } => 8,
+            Self::Cancelled => 130,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Opening, reading, mapping and writing files; every error names the path.

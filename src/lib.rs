@@ -1,0 +1,26 @@
+//! FLUX.1 text-to-image: prompt in, picture out.
+//!
+//! Layers, each importing only downwards: [`pipeline`] (request to image) on [`cache`] and
+//! [`elastic`] (step cache, modes) on [`model`] (text encoders, transformer, VAE) on [`ops`]
+//! (one file an operation, with its CPU oracle) on [`device`] (tensors and where they live).
+//! [`error`] and [`files`] lie under everything.
+
+pub mod error;
+pub mod files;
+
+pub mod device;
+
+pub mod ops;
+
+pub mod model;
+
+pub mod cache;
+pub mod elastic;
+
+pub mod pipeline;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use error::Error;
+pub use error::Result;

@@ -1,0 +1,3 @@
+//! The `flux-rt` program.
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! The networks of FLUX.1, written once over [`crate::ops`] for every device.
+
+pub mod clip;
+pub mod config;
+pub mod flux;
+pub mod hf_cache;
+pub mod source;
+pub mod t5;
+pub mod tokenizer;
+pub mod vae;
+pub mod weights;

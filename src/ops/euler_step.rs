@@ -1,0 +1,1 @@
+//! euler_step.

@@ -1,0 +1,1 @@
+//! groupnorm_silu.

@@ -1,0 +1,4 @@
+//! From a request to an image: encode, prepare, denoise, decode.
+
+pub mod image;
+pub mod schedule;
