@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::device::Act;
 use crate::device::Element;
 
 /// A read-only `[rows, cols]` view; row `r` starts at `r * stride`.
@@ -133,6 +134,17 @@ impl<'a, T: Element> MatrixMut<'a, T> {
         MatrixMut { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
     }
 
+    /// Copies all elements of a view of the same shape.
+    ///
+    /// # Panics
+    /// If the shapes differ: a bug of the caller.
+    pub fn copy_from(&mut self, source: Matrix<'_, T>) {
+        assert_eq!(self.shape(), source.shape(), "copy between different shapes");
+        for row in 0..self.rows {
+            self.row_mut(row).copy_from_slice(source.row(row));
+        }
+    }
+
     /// The same elements, read-only.
     #[must_use]
     pub fn as_ref(&self) -> Matrix<'_, T> {
@@ -174,5 +186,20 @@ impl<'a, T: Element> MatrixMut<'a, T> {
         assert!(rows.end <= self.rows && columns.end <= self.cols, "view outside its matrix");
         let data = &mut self.data[span(&rows, &columns, self.stride)];
         Self { data, rows: rows.len(), cols: columns.len(), stride: self.stride }
+    }
+}
+
+impl<'a> From<Matrix<'a, Act>> for Matrix<'a, f32> {
+    /// On the host an activation is an f32.
+    fn from(matrix: Matrix<'a, Act>) -> Self {
+        let Matrix { data, rows, cols, stride } = matrix;
+        Self { data, rows, cols, stride }
+    }
+}
+
+impl MatrixMut<'_, Act> {
+    /// On the host an activation is an f32.
+    pub fn as_f32(&mut self) -> MatrixMut<'_, f32> {
+        MatrixMut { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
     }
 }

@@ -29,6 +29,27 @@ pub struct FluxConfig {
     pub axes_dims_rope: [usize; 3],
 }
 
+impl FluxConfig {
+    /// D, the width of the streams.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// M, the width of the MLP: four times D in every FLUX.1 model.
+    #[must_use]
+    pub fn mlp_size(&self) -> usize {
+        4 * self.hidden_size()
+    }
+
+    /// `1 / sqrt(Dh)`.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the scale is an f32")]
+    pub fn attention_scale(&self) -> f32 {
+        (1.0 / (self.attention_head_dim as f64).sqrt()) as f32
+    }
+}
+
 fn default_axes() -> [usize; 3] {
     [16, 56, 56]
 }

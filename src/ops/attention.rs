@@ -1,1 +1,45 @@
-//! attention.
+//! Attention over a fused q, k, v buffer: `softmax(scale * q k^T + mask) v`, heads side by side in
+//! the output.
+//!
+//! One op for all networks: joint and unmasked in the transformer (spec flux 3.4), causal in CLIP
+//! (6.1), with relative position bias in T5 (6.2), one wide head in the VAE (7.1).
+
+use crate::device::Act;
+use crate::device::MatrixMut;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::cpu;
+use crate::ops::expect_shape;
+
+const OP: &str = "attention";
+
+/// What is added to the scores.
+#[derive(Debug, Clone, Copy)]
+pub enum Mask<'a> {
+    /// Every query sees every key.
+    None,
+    /// A query sees the keys up to its own position.
+    Causal,
+    /// `[H, 2 S - 1]`: head `h` adds column `k - q + S - 1` to the score of query q and key k.
+    Relative(&'a Tensor<f32, 2>),
+}
+
+/// `out [S, H Dh]` from `qkv [S, 3, H, Dh]`; the softmax is in f32.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn attention(
+    mut out: MatrixMut<'_, Act>,
+    qkv: &Tensor<Act, 4>,
+    mask: Mask<'_>,
+    scale: f32,
+) -> Result<()> {
+    let [seq, three, heads, head_dim] = qkv.shape();
+    expect_shape(OP, "qkv", [three], [3])?;
+    expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
+    if let Mask::Relative(bias) = mask {
+        expect_shape(OP, "bias", bias.shape(), [heads, (2 * seq).saturating_sub(1)])?;
+    }
+    cpu::attention::attention(&mut out, qkv, mask, scale);
+    Ok(())
+}

@@ -1,6 +1,15 @@
-//! Convolutions, channels last.
+//! Convolutions over channels-last images: `out = residual + conv(x) + bias`.
+//!
+//! Spec flux 7.1 (stride 1, zero padding on all sides) and 7.4 (stride 2, padded right and bottom).
 
+use crate::device::Act;
 use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::cpu;
+use crate::ops::expect;
+use crate::ops::expect_shape;
+
+const OP: &str = "conv2d";
 
 /// A convolution's parameters.
 #[derive(Debug)]
@@ -9,4 +18,57 @@ pub struct Conv2d {
     pub weight: Tensor<f32, 4>,
     /// `[C_out]`.
     pub bias: Tensor<f32, 1>,
+}
+
+/// How the kernel moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stride {
+    /// Stride 1, output as large as the input: `kernel / 2` zeros on every side.
+    One,
+    /// Stride 2 with one row of zeros below and one column to the right: the encoder's downsampling.
+    Two,
+}
+
+impl Stride {
+    /// The output's height or width for an input's.
+    #[must_use]
+    pub fn output_size(self, input: usize) -> usize {
+        match self {
+            Self::One => input,
+            Self::Two => input / 2,
+        }
+    }
+}
+
+/// `out [H', W', C_out]` from `x [H, W, C_in]` and, when given, `residual [H', W', C_out]`.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn conv2d(
+    out: &mut Tensor<Act, 3>,
+    x: &Tensor<Act, 3>,
+    residual: Option<&Tensor<Act, 3>>,
+    conv: &Conv2d,
+    stride: Stride,
+) -> Result<()> {
+    let [height, width, in_channels] = x.shape();
+    let [out_channels, kernel_h, kernel_w, _] = conv.weight.shape();
+    let out_shape = [stride.output_size(height), stride.output_size(width), out_channels];
+    let kernel = if stride == Stride::Two { 3 } else { kernel_h };
+    expect_shape(
+        OP,
+        "weight",
+        conv.weight.shape(),
+        [out_channels, kernel, kernel_w.max(kernel), in_channels],
+    )?;
+    expect(OP, "weight", kernel_h == kernel_w && kernel_h % 2 == 1, || {
+        ("a square kernel of odd size".into(), format!("{kernel_h} x {kernel_w}"))
+    })?;
+    expect_shape(OP, "bias", conv.bias.shape(), [out_channels])?;
+    expect_shape(OP, "out", out.shape(), out_shape)?;
+    if let Some(residual) = residual {
+        expect_shape(OP, "residual", residual.shape(), out_shape)?;
+    }
+    cpu::conv2d::conv2d(out, x, residual, conv, stride);
+    Ok(())
 }

@@ -1,1 +1,21 @@
-//! gated_gelu.
+//! `out = GELU_tanh(gated) * linear`, the two halves of T5's MLP hidden layer, spec flux 6.2.
+
+use crate::device::Act;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::error::Result;
+use crate::ops::cpu;
+use crate::ops::expect_shape;
+
+const OP: &str = "gated_gelu";
+
+/// `out [S, F]` from `hidden [S, 2 F]`: the activated half first.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn gated_gelu(mut out: MatrixMut<'_, Act>, hidden: Matrix<'_, Act>) -> Result<()> {
+    let [seq, width] = out.shape();
+    expect_shape(OP, "hidden", hidden.shape(), [seq, 2 * width])?;
+    cpu::gated_gelu::gated_gelu(&mut out, hidden);
+    Ok(())
+}

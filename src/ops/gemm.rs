@@ -1,8 +1,23 @@
-//! Linear layers.
+//! Linear layers with their epilogue: `out = activation(residual + gate * (a W^T + bias))`.
+//!
+//! One call may multiply several row ranges by weights of their own (img and txt of a double
+//! block): on CUDA that is one grouped launch, whose tiles never cross a segment.
+
+use std::ops::Range;
 
 use half::bf16;
 
+use crate::device::Act;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::ModulationVector;
+use crate::ops::cpu;
+use crate::ops::expect_cover;
+use crate::ops::expect_shape;
+
+const OP: &str = "gemm";
 
 /// A weight matrix in the precision it is kept in.
 #[derive(Debug)]
@@ -11,15 +26,6 @@ pub enum Weight {
     F32(Tensor<f32, 2>),
     /// bf16, widened to f32 where it is multiplied.
     Bf16(Tensor<bf16, 2>),
-}
-
-/// A linear layer: `y = x W^T + b`.
-#[derive(Debug)]
-pub struct Linear {
-    /// `[N, K]`.
-    pub weight: Weight,
-    /// `[N]`.
-    pub bias: Option<Tensor<f32, 1>>,
 }
 
 impl Weight {
@@ -31,4 +37,85 @@ impl Weight {
             Self::Bf16(tensor) => tensor.shape(),
         }
     }
+}
+
+/// A linear layer: `y = x W^T + b`.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[N, K]`.
+    pub weight: Weight,
+    /// `[N]`.
+    pub bias: Option<Tensor<f32, 1>>,
+}
+
+/// What is applied to a finished output element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// GELU in its tanh form, of the transformer and T5.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`, of CLIP.
+    QuickGelu,
+}
+
+/// A range of rows and what it is multiplied by.
+#[derive(Debug, Clone)]
+pub struct Segment<'a> {
+    /// Rows of `a`, `residual` and `out`.
+    pub rows: Range<usize>,
+    /// `[N, K]`.
+    pub linear: &'a Linear,
+    /// `[N]`; multiplies the finished product, bias included.
+    pub gate: Option<ModulationVector<'a>>,
+}
+
+/// A single segment over all rows, with no gate.
+#[must_use]
+pub fn whole(linear: &Linear, rows: usize) -> [Segment<'_>; 1] {
+    [Segment { rows: 0..rows, linear, gate: None }]
+}
+
+/// Fails unless `linear` maps K columns to N.
+pub(crate) fn expect_linear(op: &'static str, linear: &Linear, n: usize, k: usize) -> Result<()> {
+    expect_shape(op, "weight", linear.weight.shape(), [n, k])?;
+    linear.bias.as_ref().map_or(Ok(()), |bias| expect_shape(op, "bias", bias.shape(), [n]))
+}
+
+/// `out [M, N] = activation(residual [M, N] + gate [N] * (a [M, K] W [N, K]^T + bias [N]))`.
+///
+/// The segments cover the rows of `a` in order. `out` is never `residual`: the cache needs the old
+/// stream.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn gemm(
+    mut out: MatrixMut<'_, Act>,
+    a: Matrix<'_, Act>,
+    residual: Option<Matrix<'_, Act>>,
+    segments: &[Segment<'_>],
+    activation: Activation,
+) -> Result<()> {
+    let [m, k] = a.shape();
+    let [_, n] = out.shape();
+    expect_shape(OP, "out", out.shape(), [m, n])?;
+    if let Some(residual) = &residual {
+        expect_shape(OP, "residual", residual.shape(), [m, n])?;
+    }
+    expect_cover(OP, segments.iter().map(|segment| &segment.rows), m)?;
+    for segment in segments {
+        expect_linear(OP, segment.linear, n, k)?;
+        if let Some(gate) = &segment.gate {
+            gate.check(OP, n)?;
+        }
+    }
+    for segment in segments {
+        let rows = || segment.rows.clone();
+        let residual = residual.map(|residual| residual.rows(rows()));
+        let out = out.reborrow().rows(rows());
+        cpu::gemm::gemm(out, a.rows(rows()), residual, segment, activation);
+    }
+    Ok(())
 }

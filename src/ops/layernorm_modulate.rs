@@ -1,1 +1,52 @@
-//! layernorm_modulate.
+//! `out = LayerNorm(x) * (1 + scale) + shift`, no affine parameters, biased variance.
+//!
+//! Spec flux 3.4 steps 1 and 8; each segment of rows has its own vectors.
+
+use std::ops::Range;
+
+use crate::device::Act;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::error::Result;
+use crate::ops::ModulationVector;
+use crate::ops::cpu;
+use crate::ops::expect_cover;
+use crate::ops::expect_shape;
+
+const OP: &str = "layernorm_modulate";
+
+/// eps of every LayerNorm in the transformer.
+pub const EPS: f64 = 1e-6;
+
+/// A range of rows and its modulation.
+#[derive(Debug, Clone)]
+pub struct ModulateSegment<'a> {
+    /// Rows of `x` and `out`.
+    pub rows: Range<usize>,
+    /// `[D]`.
+    pub shift: ModulationVector<'a>,
+    /// `[D]`.
+    pub scale: ModulationVector<'a>,
+}
+
+/// `out [S, D]` from `x [S, D]`; the segments cover the rows in order.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn layernorm_modulate(
+    mut out: MatrixMut<'_, Act>,
+    x: Matrix<'_, Act>,
+    segments: &[ModulateSegment<'_>],
+) -> Result<()> {
+    let [seq, hidden] = x.shape();
+    expect_shape(OP, "out", out.shape(), [seq, hidden])?;
+    expect_cover(OP, segments.iter().map(|segment| &segment.rows), seq)?;
+    for segment in segments {
+        segment.shift.check(OP, hidden)?;
+        segment.scale.check(OP, hidden)?;
+        let rows = || segment.rows.clone();
+        let out = out.reborrow().rows(rows());
+        cpu::layernorm_modulate::layernorm_modulate(out, x.rows(rows()), segment);
+    }
+    Ok(())
+}

@@ -1,1 +1,33 @@
 //! Oracle of `embedding`.
+
+use crate::device::Act;
+use crate::device::MatrixMut;
+use crate::ops::cpu::for_each_row;
+use crate::ops::gemm::Weight;
+
+pub(crate) fn embedding(
+    out: &mut MatrixMut<'_, Act>,
+    ids: &[u32],
+    table: &Weight,
+    positions: Option<&Weight>,
+) {
+    for_each_row(out, |row, values| {
+        values.fill(0.0);
+        add_row(values, table, ids[row] as usize);
+        if let Some(positions) = positions {
+            add_row(values, positions, row);
+        }
+    });
+}
+
+fn add_row(values: &mut [f32], table: &Weight, row: usize) {
+    match table {
+        Weight::F32(table) => {
+            values.iter_mut().zip(table.matrix().row(row)).for_each(|(value, x)| *value += x);
+        }
+        Weight::Bf16(table) => {
+            let row = table.matrix().row(row);
+            values.iter_mut().zip(row).for_each(|(value, x)| *value += x.to_f32());
+        }
+    }
+}

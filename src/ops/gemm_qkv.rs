@@ -1,0 +1,80 @@
+//! The attention inputs of a transformer block: `q, k, v = a W^T + b`, RMSNorm of q and k over the
+//! head, rotary positions, stored as one `[S, 3, H, Dh]` buffer; in a single block the further
+//! columns of the same product are the MLP's hidden layer, `GELU(a W^T + b)`.
+//!
+//! Spec flux 3.2, 3.4 steps 2-4 and 3.5 step 2. On CUDA it is a `gemm` with another epilogue.
+
+use std::ops::Range;
+
+use crate::device::Act;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::cpu;
+use crate::ops::expect;
+use crate::ops::expect_cover;
+use crate::ops::expect_shape;
+use crate::ops::gemm::Linear;
+use crate::ops::gemm::expect_linear;
+
+const OP: &str = "gemm_qkv";
+
+/// eps of the q and k RMSNorm, fixed in every FLUX.1 model.
+pub const QK_NORM_EPS: f64 = 1e-6;
+
+/// A range of rows and its weights.
+#[derive(Debug, Clone)]
+pub struct QkvSegment<'a> {
+    /// Rows of `a` and of the outputs.
+    pub rows: Range<usize>,
+    /// `[3 H Dh + M, K]`: q, k, v and MLP rows; M is 0 in a double block.
+    pub linear: &'a Linear,
+    /// `[Dh]`, shared by all heads.
+    pub q_norm: &'a Tensor<f32, 1>,
+    /// `[Dh]`, shared by all heads.
+    pub k_norm: &'a Tensor<f32, 1>,
+}
+
+/// `qkv [S, 3, H, Dh]` and, when given, `mlp [S, M]` from `a [S, K]`; `rope` is
+/// `[S, Dh / 2, 2]`, (cos, sin) of each pair of head dimensions.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn gemm_qkv(
+    qkv: &mut Tensor<Act, 4>,
+    mut mlp: Option<MatrixMut<'_, Act>>,
+    a: Matrix<'_, Act>,
+    segments: &[QkvSegment<'_>],
+    rope: &Tensor<f32, 3>,
+) -> Result<()> {
+    let [seq, three, heads, head_dim] = qkv.shape();
+    let [rows, k] = a.shape();
+    expect_shape(OP, "qkv", [rows, 3], [seq, three])?;
+    expect(OP, "qkv", head_dim.is_multiple_of(2), || {
+        ("an even head size".into(), format!("{head_dim}"))
+    })?;
+    expect_shape(OP, "rope", rope.shape(), [seq, head_dim / 2, 2])?;
+    let mlp_width = mlp.as_ref().map_or(0, |mlp| mlp.shape()[1]);
+    if let Some(mlp) = &mlp {
+        expect_shape(OP, "mlp", mlp.shape(), [seq, mlp_width])?;
+    }
+    expect_cover(OP, segments.iter().map(|segment| &segment.rows), seq)?;
+    for segment in segments {
+        expect_linear(OP, segment.linear, 3 * heads * head_dim + mlp_width, k)?;
+        expect_shape(OP, "q_norm", segment.q_norm.shape(), [head_dim])?;
+        expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
+    }
+    let width = 3 * heads * head_dim;
+    let mut qkv = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);
+    for segment in segments {
+        let rows = || segment.rows.clone();
+        let out = qkv.reborrow().rows(rows());
+        cpu::gemm_qkv::gemm_qkv(out, a.rows(rows()), segment, rope, heads);
+        if let Some(mlp) = &mut mlp {
+            let out = mlp.reborrow().rows(rows());
+            cpu::gemm_qkv::mlp_up(out, a.rows(rows()), segment, width);
+        }
+    }
+    Ok(())
+}
