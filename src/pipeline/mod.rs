@@ -1,4 +1,22 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+pub mod engine;
 pub mod image;
+pub mod latents;
+pub mod progress;
+pub mod request;
 pub mod schedule;
+
+pub use engine::Engine;
+pub use engine::EngineBuilder;
+pub use engine::Generated;
+pub use image::RgbImage;
+pub use progress::Event;
+pub use progress::Phase;
+pub use progress::Timings;
+pub use request::DType;
+pub use request::Defaults;
+pub use request::DeviceChoice;
+pub use request::Request;
+pub use request::Rng;
+pub use request::Settings;

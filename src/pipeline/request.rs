@@ -1,0 +1,238 @@
+//! What a user asks for, and what it becomes once the model's defaults are filled in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::device::Tensor;
+use crate::error::Error;
+use crate::error::Result;
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// CUDA when there is a usable GPU, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU with this index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "auto" => return Ok(Self::Auto),
+            None if text == "cpu" => return Ok(Self::Cpu),
+            None if text == "cuda" => return Ok(Self::Cuda(0)),
+            Some(("cuda", index)) => {
+                if let Ok(index) = index.parse() {
+                    return Ok(Self::Cuda(index));
+                }
+            }
+            _ => {}
+        }
+        let reason = format!("expected auto, cpu, cuda or cuda:N, found `{text}`");
+        Err(Error::Request { field: "device", reason })
+    }
+}
+
+/// The pipeline's dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DType {
+    /// f32 on the CPU, bf16 on CUDA.
+    #[default]
+    Auto,
+    /// Everything in f32.
+    F32,
+    /// Weights kept in bf16; noise, times and latents rounded as diffusers' bf16 pipeline does.
+    /// On the CPU activations stay f32.
+    Bf16,
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// Whose random numbers the initial noise repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rng {
+    /// A CUDA `torch.Generator`'s; `grid_blocks` is the card's limit of 256-thread blocks.
+    TorchCuda {
+        /// Multiprocessors times blocks per multiprocessor: 1056 on an H100.
+        grid_blocks: u32,
+    },
+    /// A CPU `torch.Generator`'s.
+    TorchCpu,
+    /// A CPU generator's in bf16 before PyTorch 2.12.
+    TorchCpuLegacy,
+}
+
+/// Blocks that an H100 SXM runs at once: 132 multiprocessors, 8 blocks of 256 threads on each.
+pub const H100_GRID_BLOCKS: u32 = 132 * 8;
+
+impl Default for Rng {
+    fn default() -> Self {
+        Self::TorchCuda { grid_blocks: H100_GRID_BLOCKS }
+    }
+}
+
+impl fmt::Display for Rng {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::TorchCuda { .. } => "torch-cuda",
+            Self::TorchCpu => "torch-cpu",
+            Self::TorchCpuLegacy => "torch-cpu-legacy",
+        })
+    }
+}
+
+/// One image to make; what is `None` takes the model's default.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// What the picture shows; `None` means the model's example prompt.
+    pub prompt: Option<String>,
+    /// Pixels, a multiple of 16.
+    pub width: Option<usize>,
+    /// Pixels, a multiple of 16.
+    pub height: Option<usize>,
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Distilled guidance strength; schnell has none.
+    pub guidance: Option<f32>,
+    /// Seed of the initial noise.
+    pub seed: u64,
+    /// Whose noise.
+    pub rng: Rng,
+    /// T5 tokens, padding included.
+    pub max_sequence_length: Option<usize>,
+    /// `[tokens, 64]`: packed initial latents instead of noise.
+    pub latents: Option<Tensor<f32, 2>>,
+}
+
+/// The model's defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// Used when there is no prompt.
+    pub prompt: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// 28 with guidance embedding, 4 without.
+    pub steps: usize,
+    /// 3.5 with guidance embedding, else none.
+    pub guidance: Option<f32>,
+    /// The T5 tokenizer's own length; at most this many tokens are allowed.
+    pub max_sequence_length: usize,
+}
+
+/// A request with every default filled in and every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What the picture shows.
+    pub prompt: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Denoising steps.
+    pub steps: usize,
+    /// None for a model without guidance embedding.
+    pub guidance: Option<f32>,
+    /// Seed of the initial noise.
+    pub seed: u64,
+    /// Whose noise.
+    pub rng: Rng,
+    /// T5 tokens, padding included.
+    pub max_sequence_length: usize,
+}
+
+/// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
+const MAX_SIDE: usize = 8192;
+/// Steps: as many as the scheduler has training timesteps.
+const MAX_STEPS: usize = 1000;
+
+impl Settings {
+    /// Fills `request` up with `defaults` and checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the option, what was expected and what was found.
+    pub fn new(request: &Request, defaults: &Defaults) -> Result<Self> {
+        let width = side("width", request.width.unwrap_or(defaults.width))?;
+        let height = side("height", request.height.unwrap_or(defaults.height))?;
+        let steps = request.steps.unwrap_or(defaults.steps);
+        check("steps", (1..=MAX_STEPS).contains(&steps), || {
+            format!("expected 1 to {MAX_STEPS}, found {steps}")
+        })?;
+        let guidance = match (request.guidance, defaults.guidance) {
+            (Some(value), None) => {
+                return Err(Error::Request {
+                    field: "guidance",
+                    reason: format!(
+                        "this model has no guidance embedding and cannot use {value}; leave it out"
+                    ),
+                });
+            }
+            (value, default) => value.or(default),
+        };
+        if let Some(value) = guidance {
+            check("guidance", value.is_finite() && (0.0..=100.0).contains(&value), || {
+                format!("expected 0 to 100, found {value}")
+            })?;
+        }
+        let longest = defaults.max_sequence_length;
+        let max_sequence_length = request.max_sequence_length.unwrap_or(longest);
+        check("max-sequence-length", (1..=512).contains(&max_sequence_length), || {
+            format!("expected 1 to 512, found {max_sequence_length}")
+        })?;
+        if let Some(latents) = &request.latents {
+            let tokens = (height / 16) * (width / 16);
+            let [rows, channels] = latents.shape();
+            check("latents", rows == tokens, || {
+                format!("expected {tokens} tokens for {width}x{height}, found [{rows}, {channels}]")
+            })?;
+        }
+        Ok(Self {
+            prompt: request.prompt.clone().unwrap_or_else(|| defaults.prompt.clone()),
+            width,
+            height,
+            steps,
+            guidance,
+            seed: request.seed,
+            rng: request.rng,
+            max_sequence_length,
+        })
+    }
+
+    /// Rows and columns of image tokens, 16 pixels each.
+    #[must_use]
+    pub fn grid(&self) -> [usize; 2] {
+        [self.height / 16, self.width / 16]
+    }
+}
+
+fn side(field: &'static str, pixels: usize) -> Result<usize> {
+    let down = pixels / 16 * 16;
+    check(field, (16..=MAX_SIDE).contains(&pixels) && pixels == down, || {
+        let near = if down >= 16 && pixels < MAX_SIDE {
+            format!("; {down} or {} would do", down + 16)
+        } else {
+            String::new()
+        };
+        format!("expected a multiple of 16 from 16 to {MAX_SIDE} pixels, found {pixels}{near}")
+    })?;
+    Ok(pixels)
+}
+
+fn check(field: &'static str, holds: bool, reason: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Request { field, reason: reason() }) }
+}
