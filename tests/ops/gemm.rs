@@ -1,0 +1,130 @@
+//! `gemm` against a triple loop in f64.
+
+use half::bf16;
+use proptest::prelude::*;
+
+use flux_rt::device::Act;
+use flux_rt::device::Tensor;
+use flux_rt::ops::ModulationVector;
+use flux_rt::ops::gemm::Activation;
+use flux_rt::ops::gemm::Linear;
+use flux_rt::ops::gemm::Segment;
+use flux_rt::ops::gemm::Weight;
+use flux_rt::ops::gemm::gemm;
+use flux_rt::ops::gemm::whole;
+
+use crate::at;
+use crate::common::F32;
+use crate::common::Tolerance;
+use crate::common::assert_close;
+use crate::common::difference;
+use crate::gelu;
+use crate::narrow;
+use crate::random;
+
+fn linear(n: usize, k: usize, seed: u64) -> Linear {
+    Linear { weight: Weight::F32(random([n, k], seed)), bias: Some(random([n], seed + 1)) }
+}
+
+fn activate(x: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::None => x,
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => gelu(x),
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+    }
+}
+
+/// `a W^T + b` of one row and column in f64.
+fn product(a: &[f32], linear: &Linear, row: usize, column: usize) -> f64 {
+    let [_, k] = linear.weight.shape();
+    let Weight::F32(weight) = &linear.weight else { panic!("f32 weights") };
+    let sum: f64 = (0..k).map(|i| at(a, k, row, i) * at(weight.host(), k, column, i)).sum();
+    sum + linear.bias.as_ref().map_or(0.0, |bias| f64::from(bias.host()[column]))
+}
+
+#[test]
+fn hand_worked() {
+    let linear = Linear {
+        weight: Weight::F32(Tensor::from_host([2, 3], vec![1.0, 2.0, 3.0, -1.0, 0.0, 0.5])),
+        bias: Some(Tensor::from_host([2], vec![10.0, -10.0])),
+    };
+    let a = Tensor::<Act, 2>::from_host([1, 3], vec![1.0, 1.0, 2.0]);
+    let mut out = Tensor::zeros([1, 2]);
+    gemm(out.matrix_mut(), a.matrix(), None, &whole(&linear, 1), Activation::None).unwrap();
+    assert_eq!(out.host(), [19.0, -10.0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn grouped_with_every_epilogue(
+        rows in prop::array::uniform2(0usize..70),
+        n in 1usize..130,
+        k in 1usize..70,
+        activation in prop::sample::select(vec![
+            Activation::None, Activation::Silu, Activation::GeluTanh, Activation::QuickGelu,
+        ]),
+    ) {
+        let m = rows[0] + rows[1];
+        let a: Tensor<Act, 2> = random([m, k], 1);
+        let residual: Tensor<Act, 2> = random([m, n], 2);
+        let linears = [linear(n, k, 3), linear(n, k, 5)];
+        let table: Tensor<Act, 2> = random([3, 2 * n + 5], 7);
+        let step = Tensor::from_host([1], vec![2u32]);
+        let gate = |index: usize| ModulationVector { table: &table, step: &step, column: 5 + index * n };
+        let segments = [
+            Segment { rows: 0..rows[0], linear: &linears[0], gate: None },
+            Segment { rows: rows[0]..m, linear: &linears[1], gate: Some(gate(1)) },
+        ];
+        // Two columns on either side must stay as they are.
+        let mut out = Tensor::<Act, 2>::from_host([m, n + 4], vec![7.0; m * (n + 4)]);
+        let view = out.matrix_mut().columns(2..n + 2);
+        gemm(view, a.matrix(), Some(residual.matrix()), &segments, activation).unwrap();
+        let mut expected = vec![7.0; m * (n + 4)];
+        for row in 0..m {
+            let group = usize::from(row >= rows[0]);
+            for column in 0..n {
+                let mut value = product(a.host(), &linears[group], row, column);
+                if group == 1 {
+                    value *= at(table.host(), 2 * n + 5, 2, 5 + n + column);
+                }
+                value += at(residual.host(), n, row, column);
+                expected[row * (n + 4) + 2 + column] = narrow(activate(value, activation));
+            }
+        }
+        prop_assert_eq!(difference(out.host(), &expected, F32), Ok(()));
+    }
+}
+
+#[test]
+fn bf16_weights_are_the_widened_ones() {
+    // More rows than are widened at a time, and not a multiple of them.
+    let (m, n, k) = (5, 1100, 33);
+    let a: Tensor<Act, 2> = random([m, k], 1);
+    let values: Vec<bf16> =
+        random::<f32, 1>([n * k], 2).host().iter().map(|&x| bf16::from_f32(x)).collect();
+    let wide = values.iter().map(|x| x.to_f32()).collect();
+    let wide = Linear { weight: Weight::F32(Tensor::from_host([n, k], wide)), bias: None };
+    let bf16 = Linear { weight: Weight::Bf16(Tensor::from_host([n, k], values)), bias: None };
+    let mut outs = [Tensor::<Act, 2>::zeros([m, n]), Tensor::zeros([m, n])];
+    for (out, linear) in outs.iter_mut().zip([&wide, &bf16]) {
+        gemm(out.matrix_mut(), a.matrix(), None, &whole(linear, m), Activation::None).unwrap();
+    }
+    assert_close("bf16", outs[1].host(), outs[0].host(), Tolerance { rtol: 1e-5, ..F32 });
+    assert!(outs[0].host().iter().any(|&value| value.abs() > 0.1));
+}
+
+#[test]
+fn operands_that_do_not_fit_are_refused() {
+    let linear = linear(4, 3, 1);
+    let a = Tensor::<Act, 2>::zeros([2, 3]);
+    let mut narrow = Tensor::<Act, 2>::zeros([2, 3]);
+    let error = gemm(narrow.matrix_mut(), a.matrix(), None, &whole(&linear, 2), Activation::None)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "gemm: weight has shape [4, 3], expected [3, 3]");
+    let mut out = Tensor::<Act, 2>::zeros([2, 4]);
+    let error =
+        gemm(out.matrix_mut(), a.matrix(), None, &whole(&linear, 1), Activation::None).unwrap_err();
+    assert_eq!(error.to_string(), "gemm: segments has shape 1 rows, expected 2 rows");
+}
