@@ -1,0 +1,1 @@
+"""Parts of make.py: each module writes one kind of fixture."""
