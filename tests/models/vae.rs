@@ -1,0 +1,121 @@
+//! The VAE against diffusers, stage by stage.
+
+use flux_rt::device::Act;
+use flux_rt::device::Tensor;
+use flux_rt::files::File;
+use flux_rt::model::config::VaeConfig;
+use flux_rt::model::vae;
+use flux_rt::model::vae::blocks;
+use flux_rt::model::vae::decoder;
+use flux_rt::model::vae::encoder;
+use flux_rt::model::weights::dtype::WeightDtype;
+use flux_rt::model::weights::naming::Component;
+use flux_rt::model::weights::reader::Reader;
+use flux_rt::model::weights::vae::VaeWeights;
+use flux_rt::ops::conv2d::Stride;
+use flux_rt::ops::gemm::Activation;
+
+use crate::Expected;
+use crate::FOLDERS;
+use crate::checkpoint;
+use crate::common::F32;
+use crate::common::Tolerance;
+use crate::common::assert_close;
+use crate::golden;
+
+/// A whole decoder or encoder in f32.
+const WHOLE: Tolerance = Tolerance { atol: 2e-4, rtol: 1e-3, l2: 1e-4 };
+/// Height and width of the fixture's latents.
+const LATENT: [usize; 2] = [4, 3];
+
+fn load(pipeline: &str) -> VaeWeights {
+    let config = File::Disk(golden::path(&format!("{pipeline}/vae/config.json")));
+    let config = VaeConfig::read(&config).unwrap();
+    let checkpoint = checkpoint(pipeline, "vae");
+    let mut reader = Reader::new(&checkpoint, Component::Vae).unwrap();
+    VaeWeights::load(&mut reader, &config, WeightDtype::F32).unwrap()
+}
+
+/// Checks a channels-last tensor against an expected `[C, H, W]`.
+fn check(expected: &Expected, what: &str, name: &str, actual: &Tensor<Act, 3>, tolerance: Tolerance) {
+    let [height, width, channels] = actual.shape();
+    let expected: Tensor<Act, 3> = expected.image(name, [channels, height, width]);
+    assert_close(&format!("{what} {name}"), actual.host(), expected.host(), tolerance);
+}
+
+#[test]
+fn decoder_stage_by_stage() {
+    for pipeline in FOLDERS {
+        let expected = Expected::of(pipeline);
+        let weights = load(pipeline);
+        let (groups, decoder) = (weights.config.norm_num_groups, &weights.decoder);
+        let z = expected.image("vae.decode.z", [weights.config.latent_channels, LATENT[0], LATENT[1]]);
+        let check = |name: &str, actual: &Tensor<Act, 3>| {
+            check(&expected, pipeline, &format!("vae.decode.{name}"), actual, F32);
+        };
+        let stage = |name: &str, channels: usize, scale: usize| -> Tensor<Act, 3> {
+            let shape = [channels, scale * LATENT[0], scale * LATENT[1]];
+            expected.image(&format!("vae.decode.{name}"), shape)
+        };
+        let widest = weights.config.block_out_channels[3];
+        check("conv_in", &blocks::conv(&z, None, &decoder.conv_in, Stride::One).unwrap());
+        let input = stage("conv_in", widest, 1);
+        check("mid.resnet.0", &blocks::resnet(&input, &decoder.mid.resnet0, groups).unwrap());
+        let input = stage("mid.resnet.0", widest, 1);
+        let attention = decoder.mid.attention.as_ref().unwrap();
+        check("mid.attention", &blocks::mid_attention(input, attention, groups).unwrap());
+        let input = stage("mid.attention", widest, 1);
+        check("mid.resnet.1", &blocks::resnet(&input, &decoder.mid.resnet1, groups).unwrap());
+        let mut input = stage("mid.resnet.1", widest, 1);
+        for (index, level) in decoder.levels.iter().enumerate() {
+            let output = decoder::up_level(input, level, groups).unwrap();
+            check(&format!("up.{index}"), &output);
+            let channels = weights.config.block_out_channels[3 - index];
+            input = stage(&format!("up.{index}"), channels, 2usize.pow(index.min(2) as u32 + 1));
+        }
+        check("conv_norm_out", &blocks::norm(&input, &decoder.norm_out, groups, Activation::None).unwrap());
+    }
+}
+
+#[test]
+fn encoder_level_by_level() {
+    for pipeline in FOLDERS {
+        let expected = Expected::of(pipeline);
+        let weights = load(pipeline);
+        let (groups, encoder) = (weights.config.norm_num_groups, &weights.encoder);
+        let image = expected.image("vae.encode.image", [3, 8 * LATENT[0], 8 * LATENT[1]]);
+        let mut x = blocks::conv(&image, None, &encoder.conv_in, Stride::One).unwrap();
+        for (index, level) in encoder.levels.iter().enumerate() {
+            x = encoder::down_level(x, level, groups).unwrap();
+            check(&expected, pipeline, &format!("vae.encode.down.{index}"), &x, F32);
+        }
+        x = blocks::mid_block(&x, &encoder.mid, groups).unwrap();
+        check(&expected, pipeline, "vae.encode.mid", &x, F32);
+    }
+}
+
+#[test]
+fn whole_decoder_and_encoder() {
+    for pipeline in FOLDERS {
+        let expected = Expected::of(pipeline);
+        let weights = load(pipeline);
+        let channels = weights.config.latent_channels;
+        let z = expected.image("vae.decode.z", [channels, LATENT[0], LATENT[1]]);
+        let image = vae::decode(&weights, &z).unwrap();
+        check(&expected, pipeline, "vae.decode.image", &image, WHOLE);
+
+        let image = expected.image("vae.encode.image", [3, 8 * LATENT[0], 8 * LATENT[1]]);
+        let moments = vae::encode(&weights, &image).unwrap();
+        let [height, width, both] = moments.shape();
+        assert_eq!([height, width, both], [LATENT[0], LATENT[1], 2 * channels]);
+        for (index, name) in ["mean", "logvar"].into_iter().enumerate() {
+            let half: Vec<f32> = moments
+                .host()
+                .chunks_exact(both)
+                .flat_map(|pixel| pixel[index * channels..][..channels].to_vec())
+                .collect();
+            let half = Tensor::from_host([height, width, channels], half);
+            check(&expected, pipeline, &format!("vae.encode.{name}"), &half, WHOLE);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The layout's rules: layers import downwards only, every op has all its files, files stay small.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Layers from the bottom up; a module imports from itself and from those before it.
+const LAYERS: [&str; 10] =
+    ["error", "files", "device", "ops", "model", "elastic", "cache", "pipeline", "report", "cli"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` with this extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test reads the sources as they are")]
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The names of the ops: the stems of a folder's files, or its folders, without `mod` and `main`.
+fn stems(folder: &str) -> BTreeSet<String> {
+    let folder = root().join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{folder:?}"));
+    entries
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|stem| !["mod", "main", "common", "cpu", "cuda"].contains(&stem.as_str()))
+        .collect()
+}
+
+#[test]
+fn layers_import_downwards_only() {
+    let source = root().join("src");
+    for path in files(&source, "rs") {
+        let relative = path.strip_prefix(&source).unwrap();
+        let module = relative.iter().next().unwrap().to_string_lossy().replace(".rs", "");
+        if ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let level = LAYERS.iter().position(|&layer| layer == module);
+        let level = level.unwrap_or_else(|| panic!("src/{module} is in no layer"));
+        for (number, line) in text(&path).lines().enumerate() {
+            let line = line.trim();
+            let place = format!("{}:{}", relative.display(), number + 1);
+            assert!(!line.contains("super::super"), "{place}: write use crate::...");
+            assert!(!line.starts_with("use crate::{"), "{place}: one path a line");
+            let Some(path) = line.strip_prefix("use crate::") else { continue };
+            let imported = path.split([':', ';', ' ']).next().unwrap();
+            let imported =
+                if imported.starts_with(char::is_uppercase) { "error" } else { imported };
+            let imported = LAYERS.iter().position(|&layer| layer == imported);
+            assert!(
+                imported.is_some_and(|imported| imported <= level),
+                "{place}: {module} imports upwards: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_op_has_its_oracle_test_and_bench() {
+    let ops = stems("src/ops");
+    assert!(ops.contains("gemm"), "the glob finds the ops");
+    for folder in ["src/ops/cpu", "tests/ops", "benches/ops"] {
+        assert_eq!(stems(folder), ops, "{folder} and src/ops differ");
+    }
+    if root().join("kernels").exists() {
+        assert_eq!(stems("src/ops/cuda"), ops, "src/ops/cuda and src/ops differ");
+    }
+}
+
+#[test]
+fn files_stay_small_and_say_what_they_are() {
+    for folder in ["src", "tests", "benches"] {
+        for path in files(&root().join(folder), "rs") {
+            let text = text(&path);
+            let model = path.starts_with(root().join("src/model"));
+            let limit = if model { 250 } else { 400 };
+            let lines = text.lines().count();
+            assert!(lines <= limit, "{}: {lines} lines, at most {limit}", path.display());
+            assert!(text.starts_with("//! "), "{}: no first line that says what", path.display());
+        }
+    }
+    for path in files(&root().join("kernels"), "cu") {
+        assert!(text(&path).starts_with("/*"), "{}: no opening comment", path.display());
+    }
+}
+
+#[test]
+fn no_vague_file_names() {
+    for path in files(&root().join("src"), "rs") {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let vague = ["utils", "util", "helpers", "misc", "common"].contains(&stem.as_str());
+        assert!(!vague && !stem.ends_with("_new"), "{}", path.display());
+        assert!(!stem.contains("_v2"), "{}", path.display());
+    }
+}
