@@ -11,3 +11,4 @@
 mod golden;
 
 mod noise;
+mod pack;
