@@ -10,5 +10,6 @@
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod euler_step;
 mod noise;
 mod pack;
