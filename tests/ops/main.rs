@@ -13,3 +13,4 @@ mod golden;
 mod euler_step;
 mod noise;
 mod pack;
+mod to_rgb8;
