@@ -1,19 +1,30 @@
-//! Every op against plain loops in f64 and hand-worked values.
+//! Every op against plain loops in f64, hand-worked values and the libraries it repeats.
+#![expect(
+    clippy::float_cmp,
+    clippy::unwrap_used,
+    reason = "hand-worked values are exact, and a helper of a test may fail it"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../golden/mod.rs"]
+mod golden;
 
 mod attention;
 mod conv2d;
 mod embedding;
+mod euler_step;
 mod gated_gelu;
 mod gemm;
 mod gemm_qkv;
 mod groupnorm_silu;
 mod layernorm;
 mod layernorm_modulate;
+mod noise;
+mod pack;
 mod rmsnorm;
 mod timestep_embedding;
+mod to_rgb8;
 mod upsample;
 
 use flux_rt::device::Tensor;
