@@ -1,6 +1,10 @@
 //! The sizes of every network, read from the model's JSON files; defaults only where
 //! diffusers' older files leave a field out.
 
+mod check;
+
+pub(crate) use check::Fields;
+
 use serde::Deserialize;
 
 /// `transformer/config.json`.
@@ -29,8 +33,33 @@ pub struct FluxConfig {
     pub axes_dims_rope: [usize; 3],
 }
 
-fn default_axes() -> [usize; 3] {
+pub(crate) fn default_axes() -> [usize; 3] {
     [16, 56, 56]
+}
+
+impl FluxConfig {
+    /// Width of the sinusoid of timestep and guidance; never in the config.
+    pub const SINUSOID_WIDTH: usize = 256;
+    /// Width of the MLP per hidden size; never in the config.
+    pub const MLP_RATIO: usize = 4;
+
+    /// D = H * Dh.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// M = 4 D.
+    #[must_use]
+    pub fn mlp_size(&self) -> usize {
+        Self::MLP_RATIO * self.hidden_size()
+    }
+
+    /// Channels of a packed token that come out.
+    #[must_use]
+    pub fn out_channels(&self) -> usize {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
 }
 
 /// `vae/config.json`.
