@@ -165,6 +165,22 @@ pub struct SchedulerConfig {
     pub max_image_seq_len: usize,
 }
 
+impl SchedulerConfig {
+    /// FLUX.1's, for models without a file: dev's (`dynamic`) or schnell's.
+    #[must_use]
+    pub fn flux(dynamic: bool) -> Self {
+        Self {
+            num_train_timesteps: 1000,
+            shift: if dynamic { 3.0 } else { 1.0 },
+            use_dynamic_shifting: dynamic,
+            base_shift: default_base_shift(),
+            max_shift: default_max_shift(),
+            base_image_seq_len: default_base_seq_len(),
+            max_image_seq_len: default_max_seq_len(),
+        }
+    }
+}
+
 fn default_base_shift() -> f64 {
     0.5
 }
