@@ -1,1 +1,300 @@
-//! Opening, reading, mapping and writing files; every error names the path.
+//! Every access to the file system; errors name the path.
+//!
+//! A [`File`] lies on disk or inside the program (the demo model), and reads the same either way.
+
+#![expect(unsafe_code, reason = "mapping a file into memory")]
+#![expect(clippy::disallowed_methods, reason = "this is the place that the lint sends others to")]
+
+use std::ffi::OsStr;
+use std::io;
+use std::io::Write;
+use std::ops::Deref;
+use std::path::Path;
+use std::path::PathBuf;
+
+use memmap2::Mmap;
+
+use crate::error::Error;
+use crate::error::Result;
+
+/// One file of the demo model: its path inside the model folder and its content.
+pub type Embedded = (&'static str, &'static [u8]);
+
+/// The content of a file.
+#[derive(Debug)]
+pub enum Bytes {
+    /// Mapped from disk: pages are read when they are touched.
+    Mapped(Mmap),
+    /// Part of the program.
+    Embedded(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+/// A file on disk or inside the program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum File {
+    /// On disk.
+    Disk(PathBuf),
+    /// Inside the program.
+    Embedded(Embedded),
+}
+
+impl File {
+    /// The path used in messages; for an embedded file the one inside its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Disk(path) => path,
+            Self::Embedded((path, _)) => Path::new(path),
+        }
+    }
+
+    /// The last part of the path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The whole content as text.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read or is not UTF-8.
+    pub fn text(&self) -> Result<String> {
+        match self {
+            Self::Disk(path) => read_text(path),
+            Self::Embedded((path, bytes)) => String::from_utf8(bytes.to_vec()).map_err(|error| {
+                let source = io::Error::new(io::ErrorKind::InvalidData, error);
+                Error::Read { path: path.into(), source }
+            }),
+        }
+    }
+
+    /// The whole content, mapped if it lies on disk.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read.
+    pub fn bytes(&self) -> Result<Bytes> {
+        match self {
+            Self::Disk(path) => map(path),
+            Self::Embedded((_, bytes)) => Ok(Bytes::Embedded(bytes)),
+        }
+    }
+}
+
+/// A folder on disk or inside the program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Folder {
+    /// On disk.
+    Disk(PathBuf),
+    /// Inside the program: all embedded files and the folder's path among them, "" or `name/`.
+    Embedded(&'static [Embedded], String),
+}
+
+impl Folder {
+    /// The path used in messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Disk(path) => path,
+            Self::Embedded(_, prefix) => Path::new(prefix),
+        }
+    }
+
+    /// The file `name` (with `/` for files in sub-folders), if there is one.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<File> {
+        match self {
+            Self::Disk(path) => {
+                let path = path.join(name);
+                path.is_file().then_some(File::Disk(path))
+            }
+            Self::Embedded(files, prefix) => {
+                let wanted = format!("{prefix}{name}");
+                let found = files.iter().find(|(path, _)| *path == wanted);
+                found.map(|file| File::Embedded(*file))
+            }
+        }
+    }
+
+    /// The sub-folder `name`, if there is one.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Option<Self> {
+        match self {
+            Self::Disk(path) => {
+                let path = path.join(name);
+                path.is_dir().then_some(Self::Disk(path))
+            }
+            Self::Embedded(files, prefix) => {
+                let prefix = format!("{prefix}{name}/");
+                let found = files.iter().any(|(path, _)| path.starts_with(&prefix));
+                found.then_some(Self::Embedded(files, prefix))
+            }
+        }
+    }
+
+    /// The names of the files and folders in it, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the folder cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Disk(path) => list(path),
+            Self::Embedded(files, prefix) => {
+                let inside = files.iter().filter_map(|(path, _)| path.strip_prefix(&**prefix));
+                let first = inside.filter_map(|path| path.split('/').next()).map(String::from);
+                let mut names: Vec<String> = first.collect();
+                names.sort();
+                names.dedup();
+                Ok(names)
+            }
+        }
+    }
+}
+
+/// The content of a text file.
+///
+/// # Errors
+/// [`Error::Read`] if the file cannot be read or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    open(path).and_then(io::read_to_string).map_err(|source| read_error(path, source))
+}
+
+/// The content of a file, mapped into memory.
+///
+/// # Errors
+/// [`Error::Read`] if the file cannot be opened or mapped.
+pub fn map(path: &Path) -> Result<Bytes> {
+    let file = open(path).map_err(|source| read_error(path, source))?;
+    // SAFETY: the mapping is private and read-only, and it outlives `file` by design of mmap. What
+    // is left is that another program may change or cut the file meanwhile; model files are not
+    // written in place (downloads are renamed), and every reader of weights takes that risk.
+    let mapped = unsafe { Mmap::map(&file) };
+    mapped.map(Bytes::Mapped).map_err(|source| read_error(path, source))
+}
+
+/// The names of the files and folders in a folder, sorted.
+///
+/// # Errors
+/// [`Error::Read`] if the folder cannot be listed.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(path).map_err(|source| read_error(path, source))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| read_error(path, source))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Writes a file so that nobody ever sees half of it: to a temporary file beside it, then renamed.
+///
+/// # Errors
+/// [`Error::Write`] if the folder is missing or not writable.
+pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let name = path.file_name().unwrap_or(OsStr::new("out"));
+        let mut prefix = OsStr::new(".").to_os_string();
+        prefix.push(name);
+        let mut builder = tempfile::Builder::new();
+        with_usual_permissions(builder.prefix(&prefix));
+        let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Temporary files are private by default; an output is as readable as any new file (umask).
+#[cfg(unix)]
+fn with_usual_permissions(builder: &mut tempfile::Builder<'_, '_>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    builder.permissions(std::fs::Permissions::from_mode(0o666));
+}
+
+#[cfg(not(unix))]
+fn with_usual_permissions(_: &mut tempfile::Builder<'_, '_>) {}
+
+/// Opens a regular file: a pipe would block for ever, a folder fails with a worse message later.
+fn open(path: &Path) -> io::Result<std::fs::File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    std::fs::File::open(path)
+}
+
+fn read_error(path: &Path, source: io::Error) -> Error {
+    Error::Read { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static EMBEDDED: [Embedded; 3] =
+        [("a.json", b"{}"), ("vae/config.json", b"1"), ("vae/x.safetensors", b"22")];
+
+    #[test]
+    fn embedded_and_disk_folders_read_alike() {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, content) in EMBEDDED {
+            let path = temp.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_atomic(&path, content).unwrap();
+        }
+        let disk = Folder::Disk(temp.path().into());
+        for folder in [disk, Folder::Embedded(&EMBEDDED, String::new())] {
+            assert_eq!(folder.names().unwrap(), ["a.json", "vae"]);
+            assert_eq!(folder.file("a.json").unwrap().text().unwrap(), "{}");
+            assert_eq!(folder.file("vae/config.json").unwrap().text().unwrap(), "1");
+            assert!(folder.file("vae").is_none() && folder.folder("va").is_none());
+            let vae = folder.folder("vae").unwrap();
+            assert_eq!(vae.names().unwrap(), ["config.json", "x.safetensors"]);
+            let file = vae.file("x.safetensors").unwrap();
+            assert_eq!(
+                (file.name().as_str(), &*file.bytes().unwrap()),
+                ("x.safetensors", &b"22"[..])
+            );
+        }
+    }
+
+    #[test]
+    fn writing_replaces_and_leaves_no_temporary_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("out.png");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "new");
+        assert_eq!(list(temp.path()).unwrap(), ["out.png"]);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let temp = tempfile::tempdir().unwrap();
+        let missing = temp.path().join("missing");
+        for error in [read_text(&missing).err(), map(&missing).err(), map(temp.path()).err()] {
+            assert!(matches!(error, Some(Error::Read { path, .. }) if path.starts_with(&temp)));
+        }
+        let error = write_atomic(&missing.join("out.png"), b"").unwrap_err();
+        assert!(matches!(error, Error::Write { path, .. } if path.ends_with("missing/out.png")));
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_no_bytes() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        assert!(map(temp.path()).unwrap().is_empty());
+    }
+}

@@ -1,6 +1,10 @@
 //! The sizes of every network, read from the model's JSON files; defaults only where
 //! diffusers' older files leave a field out.
 
+mod check;
+
+pub(crate) use check::Fields;
+
 use serde::Deserialize;
 
 /// `transformer/config.json`.
@@ -29,29 +33,40 @@ pub struct FluxConfig {
     pub axes_dims_rope: [usize; 3],
 }
 
+pub(crate) fn default_axes() -> [usize; 3] {
+    [16, 56, 56]
+}
+
 impl FluxConfig {
-    /// D, the width of the streams.
+    /// Width of the sinusoid of timestep and guidance; never in the config.
+    pub const SINUSOID_WIDTH: usize = 256;
+    /// Width of the MLP per hidden size; never in the config.
+    pub const MLP_RATIO: usize = 4;
+
+    /// D = H * Dh.
     #[must_use]
     pub fn hidden_size(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
     }
 
-    /// M, the width of the MLP: four times D in every FLUX.1 model.
+    /// M = 4 D.
     #[must_use]
     pub fn mlp_size(&self) -> usize {
-        4 * self.hidden_size()
+        Self::MLP_RATIO * self.hidden_size()
     }
 
-    /// `1 / sqrt(Dh)`.
+    /// `1 / sqrt(Dh)`, which multiplies the attention scores.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the scale is an f32")]
     pub fn attention_scale(&self) -> f32 {
         (1.0 / (self.attention_head_dim as f64).sqrt()) as f32
     }
-}
 
-fn default_axes() -> [usize; 3] {
-    [16, 56, 56]
+    /// Channels of a packed token that come out.
+    #[must_use]
+    pub fn out_channels(&self) -> usize {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
 }
 
 /// `vae/config.json`.
@@ -155,6 +170,22 @@ pub struct SchedulerConfig {
     /// See `max_shift`.
     #[serde(default = "default_max_seq_len")]
     pub max_image_seq_len: usize,
+}
+
+impl SchedulerConfig {
+    /// FLUX.1's, for models without a file: dev's (`dynamic`) or schnell's.
+    #[must_use]
+    pub fn flux(dynamic: bool) -> Self {
+        Self {
+            num_train_timesteps: 1000,
+            shift: if dynamic { 3.0 } else { 1.0 },
+            use_dynamic_shifting: dynamic,
+            base_shift: default_base_shift(),
+            max_shift: default_max_shift(),
+            base_image_seq_len: default_base_seq_len(),
+            max_image_seq_len: default_max_seq_len(),
+        }
+    }
 }
 
 fn default_base_shift() -> f64 {

@@ -1,1 +1,152 @@
-//! source.
+//! What the user calls a model, and the files that it is: `demo`, a folder, single files, or an id
+//! in the Hugging Face cache.
+
+mod demo;
+mod folder;
+mod model_files;
+mod single_file;
+
+use std::path::Path;
+use std::path::PathBuf;
+
+pub use model_files::ComponentFiles;
+pub use model_files::ModelFiles;
+pub use model_files::Weights;
+pub use model_files::WeightsDigest;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files;
+use crate::files::File;
+use crate::files::Folder;
+use crate::model::closest::closest;
+use crate::model::hf_cache;
+use crate::model::hf_cache::Env;
+use crate::model::hf_cache::HubId;
+use crate::model::weights::naming::Component;
+
+/// Models generated on the device from a seed.
+const SYNTHETIC: [&str; 2] = ["synthetic:flux-dev", "synthetic:flux-schnell"];
+
+/// What the user asked for; the paths replace parts of the model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelSource {
+    /// `demo`, `synthetic:…`, a folder, a safetensors file, or `org/name[@revision]`.
+    pub model: String,
+    /// A single file or a diffusers component folder.
+    pub transformer: Option<PathBuf>,
+    /// A single file or a diffusers component folder.
+    pub vae: Option<PathBuf>,
+    /// CLIP: a single file or a diffusers component folder.
+    pub text_encoder: Option<PathBuf>,
+    /// T5: a single file or a diffusers component folder.
+    pub text_encoder_2: Option<PathBuf>,
+    /// A folder with CLIP's tokenizer.
+    pub tokenizer: Option<PathBuf>,
+    /// A folder with T5's tokenizer.
+    pub tokenizer_2: Option<PathBuf>,
+}
+
+impl ModelSource {
+    /// The model called `model`, with nothing replaced.
+    #[must_use]
+    pub fn new(model: impl Into<String>) -> Self {
+        Self { model: model.into(), ..Self::default() }
+    }
+
+    /// Finds the model's files; weights are not opened, except to see what an all-in-one file holds.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`], [`Error::Config`] for a pipeline of another kind,
+    /// [`Error::Device`] for a synthetic model.
+    pub fn resolve(&self) -> Result<ModelFiles> {
+        self.resolve_with(&hf_cache::process_env)
+    }
+
+    /// As [`ModelSource::resolve`], with the environment variables looked up by `env`.
+    ///
+    /// # Errors
+    /// As [`ModelSource::resolve`].
+    pub fn resolve_with(&self, env: Env<'_>) -> Result<ModelFiles> {
+        let path = Path::new(&self.model);
+        if self.model == "demo" {
+            folder::diffusers(self, &demo::folder()?)
+        } else if self.model.starts_with("synthetic:") {
+            Err(self.synthetic())
+        } else if path.is_dir() {
+            let folder = Folder::Disk(path.into());
+            match folder::is_diffusers(&folder) {
+                true => folder::diffusers(self, &folder),
+                false => single_file::folder_of_files(self, path, env),
+            }
+        } else if path.is_file() {
+            single_file::one_file(self, path, env)
+        } else if let Some(id) = HubId::parse(&self.model) {
+            folder::diffusers(self, &Folder::Disk(hf_cache::find(&id, env)?))
+        } else {
+            Err(self.no_such_path(path))
+        }
+    }
+
+    /// The path that replaces a component.
+    fn replacement(&self, component: Component) -> Option<&Path> {
+        let path = match component {
+            Component::Transformer => &self.transformer,
+            Component::Vae => &self.vae,
+            Component::TextEncoder => &self.text_encoder,
+            Component::TextEncoder2 => &self.text_encoder_2,
+        };
+        path.as_deref()
+    }
+
+    /// The files of a component that is replaced.
+    fn replaced(&self, component: Component) -> Result<Option<ComponentFiles>> {
+        let Some(path) = self.replacement(component) else { return Ok(None) };
+        if path.is_dir() {
+            return Ok(Some(ComponentFiles::of_folder(component, Folder::Disk(path.into()))));
+        }
+        if path.is_file() {
+            let file = File::Disk(path.into());
+            return Ok(Some(ComponentFiles {
+                component,
+                config: None,
+                weights: Weights::File(file),
+            }));
+        }
+        Err(self.no_such_path(path))
+    }
+
+    /// The error for a component that is nowhere.
+    fn missing(&self, component: Component, place: &Path) -> Error {
+        let name = component.folder();
+        Error::ModelNotFound {
+            model: self.model.clone(),
+            searched: format!("its {name} is not in {}", place.display()),
+            advice: format!("name it with `--{} PATH`", name.replace('_', "-")),
+        }
+    }
+
+    fn no_such_path(&self, path: &Path) -> Error {
+        let searched = format!("there is no file or folder {}", path.display());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let siblings = files::list(parent.unwrap_or(Path::new("."))).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let advice = match closest(&name, siblings.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{}`?", path.with_file_name(near).display()),
+            None => "give `demo`, a folder, a safetensors file or an id like `org/name`".into(),
+        };
+        Error::ModelNotFound { model: self.model.clone(), searched, advice }
+    }
+
+    fn synthetic(&self) -> Error {
+        if SYNTHETIC.contains(&&*self.model) {
+            let reason =
+                format!("model `{}` needs a CUDA device: its weights are made there", self.model);
+            return Error::Device { reason };
+        }
+        let model = self.model.clone();
+        let searched = "it is not one of the synthetic models".into();
+        let advice = format!("use {}", SYNTHETIC.join(" or "));
+        Error::ModelNotFound { model, searched, advice }
+    }
+}

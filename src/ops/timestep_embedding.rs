@@ -13,9 +13,6 @@ use crate::ops::expect_shape;
 
 const OP: &str = "timestep_embedding";
 
-/// Width of the sinusoid in every FLUX.1 model.
-pub const WIDTH: usize = 256;
-
 /// `out [N, 2 F]` from `values [N]`, already multiplied by 1000.
 ///
 /// # Errors

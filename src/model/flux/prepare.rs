@@ -8,13 +8,13 @@ use crate::device::Matrix;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::config::FluxConfig;
 use crate::model::flux::rope;
 use crate::model::weights::flux::EmbedderWeights;
 use crate::model::weights::flux::FluxWeights;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::gemm;
 use crate::ops::gemm::whole;
-use crate::ops::timestep_embedding;
 use crate::ops::timestep_embedding::timestep_embedding;
 
 /// One image's constants.
@@ -98,7 +98,7 @@ pub fn activated_vec(
 
 /// `[N, 256]` of values times 1000.
 fn sinusoid(values: &[f32]) -> Result<Tensor<Act, 2>> {
-    let mut out = Tensor::zeros([values.len(), timestep_embedding::WIDTH]);
+    let mut out = Tensor::zeros([values.len(), FluxConfig::SINUSOID_WIDTH]);
     let values = Tensor::from_host([values.len()], values.to_vec());
     timestep_embedding(out.matrix_mut(), &values)?;
     Ok(out)

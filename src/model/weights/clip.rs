@@ -1,7 +1,11 @@
 //! The CLIP text encoder's weights.
 
 use crate::device::Tensor;
+use crate::error::Result;
 use crate::model::config::ClipConfig;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::reader::Part;
+use crate::model::weights::reader::Reader;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
@@ -44,4 +48,61 @@ pub struct ClipWeights {
     pub layers: Vec<ClipLayerWeights>,
     /// After the last layer.
     pub final_norm: LayerNormWeights,
+}
+
+impl ClipWeights {
+    /// Reads the encoder; matrices are kept as `dtype`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
+    pub fn load(reader: &mut Reader<'_>, config: &ClipConfig, dtype: WeightDtype) -> Result<Self> {
+        reader.checked(|reader| Self::read(reader, config, dtype))
+    }
+
+    fn read(reader: &mut Reader<'_>, config: &ClipConfig, dtype: WeightDtype) -> Result<Self> {
+        let d = config.hidden_size;
+        let tokens = Part::whole("embeddings.token_embedding", config.vocab_size);
+        let positions =
+            Part::whole("embeddings.position_embedding", config.max_position_embeddings);
+        Ok(Self {
+            config: config.clone(),
+            token_embedding: reader.matrix(&[tokens], d, dtype)?,
+            position_embedding: reader.matrix(&[positions], d, dtype)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| ClipLayerWeights::read(reader, config, dtype, layer))
+                .collect::<Result<_>>()?,
+            final_norm: LayerNormWeights::read(reader, "final_layer_norm", d)?,
+        })
+    }
+}
+
+impl ClipLayerWeights {
+    fn read(
+        reader: &mut Reader<'_>,
+        config: &ClipConfig,
+        dtype: WeightDtype,
+        layer: usize,
+    ) -> Result<Self> {
+        let (d, mlp) = (config.hidden_size, config.intermediate_size);
+        let name = |name: &str| format!("encoder.layers.{layer}.{name}");
+        let part = |module: &str, rows| Part::whole(name(module), rows);
+        let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        Ok(Self {
+            norm1: LayerNormWeights::read(reader, &name("layer_norm1"), d)?,
+            qkv: reader.linear(&qkv.map(|module| part(module, d)), d, dtype)?,
+            out: reader.linear(&[part("self_attn.out_proj", d)], d, dtype)?,
+            norm2: LayerNormWeights::read(reader, &name("layer_norm2"), d)?,
+            mlp_up: reader.linear(&[part("mlp.fc1", mlp)], d, dtype)?,
+            mlp_down: reader.linear(&[part("mlp.fc2", d)], mlp, dtype)?,
+        })
+    }
+}
+
+impl LayerNormWeights {
+    fn read(reader: &mut Reader<'_>, name: &str, width: usize) -> Result<Self> {
+        Ok(Self {
+            weight: reader.vector(&format!("{name}.weight"), width)?,
+            bias: reader.vector(&format!("{name}.bias"), width)?,
+        })
+    }
 }

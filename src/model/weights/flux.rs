@@ -1,7 +1,11 @@
 //! The transformer's weights.
 
 use crate::device::Tensor;
+use crate::error::Result;
 use crate::model::config::FluxConfig;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::reader::Part;
+use crate::model::weights::reader::Reader;
 use crate::ops::gemm::Linear;
 
 /// A two-layer embedder of the conditioning vector: `out(SiLU(in(x)))`.
@@ -77,4 +81,137 @@ pub struct FluxWeights {
     pub single: Vec<SingleBlockWeights>,
     /// `[out_channels, D]`.
     pub proj_out: Linear,
+}
+
+impl FluxWeights {
+    /// Reads the transformer; matrices are kept as `dtype`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
+    pub fn load(reader: &mut Reader<'_>, config: &FluxConfig, dtype: WeightDtype) -> Result<Self> {
+        reader.checked(|reader| Self::read(reader, config, dtype))
+    }
+
+    fn read(reader: &mut Reader<'_>, config: &FluxConfig, dtype: WeightDtype) -> Result<Self> {
+        let d = config.hidden_size();
+        let mut linear =
+            |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols, dtype);
+        let x_embedder = linear("x_embedder", d, config.in_channels)?;
+        let context_embedder = linear("context_embedder", d, config.joint_attention_dim)?;
+        let proj_out = linear("proj_out", config.out_channels(), d)?;
+        let mut embedder = |name: &str, width| -> Result<EmbedderWeights> {
+            Ok(EmbedderWeights {
+                in_layer: linear(&format!("time_text_embed.{name}.linear_1"), d, width)?,
+                out_layer: linear(&format!("time_text_embed.{name}.linear_2"), d, d)?,
+            })
+        };
+        let time = embedder("timestep_embedder", FluxConfig::SINUSOID_WIDTH)?;
+        let guidance = match config.guidance_embeds {
+            true => Some(embedder("guidance_embedder", FluxConfig::SINUSOID_WIDTH)?),
+            false => None,
+        };
+        let pooled = embedder("text_embedder", config.pooled_projection_dim)?;
+        let modulation = reader.linear(&modulation_parts(config), d, dtype)?;
+        let double = (0..config.num_layers)
+            .map(|block| DoubleBlockWeights::read(reader, config, dtype, block))
+            .collect::<Result<_>>()?;
+        let single = (0..config.num_single_layers)
+            .map(|block| SingleBlockWeights::read(reader, config, dtype, block))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            config: config.clone(),
+            x_embedder,
+            context_embedder,
+            time,
+            guidance,
+            pooled,
+            modulation,
+            double,
+            single,
+            proj_out,
+        })
+    }
+}
+
+/// The adaLN linears in the order of [`FluxWeights::modulation`].
+fn modulation_parts(config: &FluxConfig) -> Vec<Part> {
+    let d = config.hidden_size();
+    let mut parts = Vec::new();
+    for block in 0..config.num_layers {
+        parts.push(Part::whole(format!("transformer_blocks.{block}.norm1.linear"), 6 * d));
+        parts.push(Part::whole(format!("transformer_blocks.{block}.norm1_context.linear"), 6 * d));
+    }
+    for block in 0..config.num_single_layers {
+        parts.push(Part::whole(format!("single_transformer_blocks.{block}.norm.linear"), 3 * d));
+    }
+    // Diffusers stores (scale, shift).
+    parts.push(Part::some("norm_out.linear", 2 * d, d..2 * d));
+    parts.push(Part::some("norm_out.linear", 2 * d, 0..d));
+    parts
+}
+
+impl DoubleBlockWeights {
+    fn read(
+        reader: &mut Reader<'_>,
+        config: &FluxConfig,
+        dtype: WeightDtype,
+        block: usize,
+    ) -> Result<Self> {
+        let prefix = format!("transformer_blocks.{block}.");
+        let img = [
+            ["attn.to_q", "attn.to_k", "attn.to_v"],
+            ["attn.norm_q.weight", "attn.norm_k.weight", "attn.to_out.0"],
+            ["ff.net.0.proj", "ff.net.2", ""],
+        ];
+        let txt = [
+            ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
+            ["attn.norm_added_q.weight", "attn.norm_added_k.weight", "attn.to_add_out"],
+            ["ff_context.net.0.proj", "ff_context.net.2", ""],
+        ];
+        Ok(Self {
+            img: StreamWeights::read(reader, config, dtype, &prefix, img)?,
+            txt: StreamWeights::read(reader, config, dtype, &prefix, txt)?,
+        })
+    }
+}
+
+impl StreamWeights {
+    fn read(
+        reader: &mut Reader<'_>,
+        config: &FluxConfig,
+        dtype: WeightDtype,
+        prefix: &str,
+        [qkv, [q_norm, k_norm, out], [mlp_up, mlp_down, _]]: [[&str; 3]; 3],
+    ) -> Result<Self> {
+        let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
+        let part = |name: &str, rows| Part::whole(format!("{prefix}{name}"), rows);
+        Ok(Self {
+            qkv: reader.linear(&qkv.map(|name| part(name, d)), d, dtype)?,
+            q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
+            k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
+            out: reader.linear(&[part(out, d)], d, dtype)?,
+            mlp_up: reader.linear(&[part(mlp_up, mlp)], d, dtype)?,
+            mlp_down: reader.linear(&[part(mlp_down, d)], mlp, dtype)?,
+        })
+    }
+}
+
+impl SingleBlockWeights {
+    fn read(
+        reader: &mut Reader<'_>,
+        config: &FluxConfig,
+        dtype: WeightDtype,
+        block: usize,
+    ) -> Result<Self> {
+        let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
+        let name = |name: &str| format!("single_transformer_blocks.{block}.{name}");
+        let linear1 = [("attn.to_q", d), ("attn.to_k", d), ("attn.to_v", d), ("proj_mlp", mlp)];
+        let linear1 = linear1.map(|(module, rows)| Part::whole(name(module), rows));
+        Ok(Self {
+            linear1: reader.linear(&linear1, d, dtype)?,
+            q_norm: reader.vector(&name("attn.norm_q.weight"), head)?,
+            k_norm: reader.vector(&name("attn.norm_k.weight"), head)?,
+            linear2: reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp, dtype)?,
+        })
+    }
 }

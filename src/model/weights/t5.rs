@@ -1,7 +1,11 @@
 //! The T5 encoder's weights.
 
 use crate::device::Tensor;
+use crate::error::Result;
 use crate::model::config::T5Config;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::reader::Part;
+use crate::model::weights::reader::Reader;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
@@ -35,4 +39,56 @@ pub struct T5Weights {
     pub blocks: Vec<T5BlockWeights>,
     /// `[d_model]`.
     pub final_norm: Tensor<f32, 1>,
+}
+
+impl T5Weights {
+    /// Reads the encoder; matrices are kept as `dtype`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
+    pub fn load(reader: &mut Reader<'_>, config: &T5Config, dtype: WeightDtype) -> Result<Self> {
+        reader.checked(|reader| Self::read(reader, config, dtype))
+    }
+
+    fn read(reader: &mut Reader<'_>, config: &T5Config, dtype: WeightDtype) -> Result<Self> {
+        let d = config.d_model;
+        let bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+        let bias_shape = [config.relative_attention_num_buckets, config.num_heads];
+        Ok(Self {
+            config: config.clone(),
+            token_embedding: reader.matrix(
+                &[Part::whole("shared", config.vocab_size)],
+                d,
+                dtype,
+            )?,
+            relative_attention_bias: reader.table(bias, bias_shape)?,
+            blocks: (0..config.num_layers)
+                .map(|block| T5BlockWeights::read(reader, config, dtype, block))
+                .collect::<Result<_>>()?,
+            final_norm: reader.vector("encoder.final_layer_norm.weight", d)?,
+        })
+    }
+}
+
+impl T5BlockWeights {
+    fn read(
+        reader: &mut Reader<'_>,
+        config: &T5Config,
+        dtype: WeightDtype,
+        block: usize,
+    ) -> Result<Self> {
+        let (d, inner, mlp) = (config.d_model, config.num_heads * config.d_kv, config.d_ff);
+        let name = |name: &str| format!("encoder.block.{block}.layer.{name}");
+        let part = |module: &str, rows| Part::whole(name(module), rows);
+        let qkv = ["0.SelfAttention.q", "0.SelfAttention.k", "0.SelfAttention.v"];
+        let up = ["1.DenseReluDense.wi_0", "1.DenseReluDense.wi_1"];
+        Ok(Self {
+            attention_norm: reader.vector(&name("0.layer_norm.weight"), d)?,
+            qkv: reader.linear_without_bias(&qkv.map(|module| part(module, inner)), d, dtype)?,
+            out: reader.linear_without_bias(&[part("0.SelfAttention.o", d)], inner, dtype)?,
+            mlp_norm: reader.vector(&name("1.layer_norm.weight"), d)?,
+            mlp_up: reader.linear_without_bias(&up.map(|module| part(module, mlp)), d, dtype)?,
+            mlp_down: reader.linear_without_bias(&[part("1.DenseReluDense.wo", d)], mlp, dtype)?,
+        })
+    }
 }

@@ -1,0 +1,299 @@
+//! Reading and checking of the JSON configs: what is absurd or not supported is refused here, with
+//! file and field, before any memory is taken for it.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::File;
+use crate::model::config::ClipConfig;
+use crate::model::config::FluxConfig;
+use crate::model::config::SchedulerConfig;
+use crate::model::config::T5Config;
+use crate::model::config::VaeConfig;
+
+/// No FLUX.1 model comes near; larger numbers are damage.
+const MAX_WIDTH: usize = 65_536;
+const MAX_LAYERS: usize = 1_024;
+const MAX_ROWS: usize = 1 << 24;
+
+/// A JSON object and the file it is from.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    path: PathBuf,
+    object: Map<String, Value>,
+}
+
+impl Fields {
+    /// Reads a file that holds one JSON object.
+    pub(crate) fn read(file: &File) -> Result<Self> {
+        let path = file.path();
+        let object = serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
+            path: path.into(),
+            reason: format!("expected a JSON object: {error}"),
+        })?;
+        Ok(Self { path: path.into(), object })
+    }
+
+    /// A field; absent and null are the same.
+    pub(crate) fn get(&self, field: &str) -> Option<&Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    /// Fails with what the field holds.
+    pub(crate) fn refuse<T>(&self, field: &str, expected: impl Display) -> Result<T> {
+        let actual = self.get(field).map_or("nothing".into(), Value::to_string);
+        Err(self.error(field, expected, actual))
+    }
+
+    fn error(&self, field: &str, expected: impl Display, actual: String) -> Error {
+        let (path, field, expected) = (self.path.clone(), field.into(), expected.to_string());
+        Error::Config { path, field, expected, actual }
+    }
+
+    /// Every one of `fields` must be there and lie in `range`.
+    fn sizes(&self, fields: &[&str], range: RangeInclusive<usize>) -> Result<()> {
+        for field in fields {
+            let value =
+                self.get(field).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+            if !value.is_some_and(|value| range.contains(&value)) {
+                let expected = format!("a whole number from {} to {}", range.start(), range.end());
+                return self.refuse(field, expected);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every one of `fields` must be there and be a finite number above `low`.
+    fn numbers_above(&self, low: f64, fields: &[&str]) -> Result<()> {
+        for field in fields {
+            let value = self.get(field).and_then(Value::as_f64);
+            if !value.is_some_and(|value| value > low && value.is_finite()) {
+                return self.refuse(field, format!("a number above {low}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the field is present it must have this value: another would need other maths.
+    pub(crate) fn only(&self, field: &str, value: &Value) -> Result<()> {
+        match self.get(field) {
+            Some(found) if found != value => self.refuse(field, format!("{value}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The field must be there and have this value.
+    pub(crate) fn exactly(&self, field: &str, value: &Value) -> Result<()> {
+        if self.get(field) == Some(value) { Ok(()) } else { self.refuse(field, format!("{value}")) }
+    }
+
+    /// The fields must be null or absent.
+    fn absent(&self, fields: &[&str]) -> Result<()> {
+        let found = fields.iter().find(|field| self.get(field).is_some());
+        found.map_or(Ok(()), |field| self.refuse(field, "null"))
+    }
+
+    /// The whole object as a config; call it after the fields' own checks, which say more.
+    fn parse<C: DeserializeOwned>(&self) -> Result<C> {
+        // Null is absent, so that defaults apply to both.
+        let object = self.object.iter().filter(|(_, value)| !value.is_null());
+        let object = object.map(|(field, value)| (field.clone(), value.clone())).collect();
+        serde_json::from_value(Value::Object(object)).map_err(|error| Error::Format {
+            path: self.path.clone(),
+            reason: format!("not a config of this kind: {error}"),
+        })
+    }
+}
+
+impl FluxConfig {
+    /// Reads and checks `transformer/config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    pub fn read(file: &File) -> Result<Self> {
+        let fields = Fields::read(file)?;
+        fields.only("_class_name", &json!("FluxTransformer2DModel"))?;
+        let widths =
+            ["in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim"];
+        fields.sizes(&widths, 1..=MAX_WIDTH)?;
+        fields.sizes(&["pooled_projection_dim"], 1..=MAX_WIDTH)?;
+        fields.sizes(&["num_layers", "num_single_layers"], 1..=MAX_LAYERS)?;
+        fields.only("patch_size", &json!(1))?;
+        if fields.get("out_channels").is_some() {
+            fields.sizes(&["out_channels"], 1..=MAX_WIDTH)?;
+        }
+        if fields.get("guidance_embeds").and_then(Value::as_bool).is_none() {
+            return fields.refuse("guidance_embeds", "true or false");
+        }
+        let config: Self = match fields.get("axes_dims_rope").map(axes) {
+            Some(None) => return fields.refuse("axes_dims_rope", "three whole numbers"),
+            _ => fields.parse()?,
+        };
+        let head = config.attention_head_dim;
+        if config.hidden_size() > MAX_WIDTH {
+            let expected = format!("at most {MAX_WIDTH} / attention_head_dim ({head})");
+            return fields.refuse("num_attention_heads", expected);
+        }
+        let sum =
+            config.axes_dims_rope.iter().try_fold(0_usize, |sum, axis| sum.checked_add(*axis));
+        let usable = config.axes_dims_rope.iter().all(|axis| *axis > 0 && axis.is_multiple_of(2));
+        if sum != Some(head) || !usable {
+            let expected =
+                format!("even numbers above 0 that add up to attention_head_dim ({head})");
+            let actual = format!("{:?}", config.axes_dims_rope);
+            return Err(fields.error("axes_dims_rope", expected, actual));
+        }
+        Ok(config)
+    }
+}
+
+fn axes(value: &Value) -> Option<[u64; 3]> {
+    let axes: Vec<u64> = value.as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?;
+    axes.try_into().ok()
+}
+
+impl VaeConfig {
+    /// Reads and checks `vae/config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    pub fn read(file: &File) -> Result<Self> {
+        let fields = Fields::read(file)?;
+        fields.only("_class_name", &json!("AutoencoderKL"))?;
+        fields.sizes(&["latent_channels", "norm_num_groups"], 1..=MAX_WIDTH)?;
+        fields.sizes(&["layers_per_block"], 1..=MAX_LAYERS)?;
+        fields.sizes(&["sample_size"], 1..=MAX_WIDTH)?;
+        fields.numbers_above(0.0, &["scaling_factor"])?;
+        fields.numbers_above(f64::MIN, &["shift_factor"])?;
+        for (field, value) in
+            [("in_channels", json!(3)), ("out_channels", json!(3)), ("act_fn", json!("silu"))]
+        {
+            fields.only(field, &value)?;
+        }
+        fields.only("use_quant_conv", &json!(false))?;
+        fields.only("use_post_quant_conv", &json!(false))?;
+        fields.absent(&["latents_mean", "latents_std"])?;
+        let channels = fields.get("block_out_channels").and_then(Value::as_array);
+        let Some(channels) = channels.filter(|channels| (1..=8).contains(&channels.len())) else {
+            return fields.refuse("block_out_channels", "1 to 8 numbers of channels");
+        };
+        let levels = channels.len();
+        fields.only("down_block_types", &json!(vec!["DownEncoderBlock2D"; levels]))?;
+        fields.only("up_block_types", &json!(vec!["UpDecoderBlock2D"; levels]))?;
+        let groups = fields.get("norm_num_groups").and_then(Value::as_u64).unwrap_or(1);
+        let in_groups = |value: &Value| {
+            let max = MAX_WIDTH as u64;
+            value.as_u64().is_some_and(|n| (1..=max).contains(&n) && n.is_multiple_of(groups))
+        };
+        if !channels.iter().all(in_groups) {
+            let expected = format!("multiples of norm_num_groups ({groups}) up to {MAX_WIDTH}");
+            return fields.refuse("block_out_channels", expected);
+        }
+        fields.parse()
+    }
+}
+
+impl ClipConfig {
+    /// Reads and checks `text_encoder/config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    pub fn read(file: &File) -> Result<Self> {
+        let fields = Fields::read(file)?;
+        fields.only("model_type", &json!("clip_text_model"))?;
+        fields.exactly("hidden_act", &json!("quick_gelu"))?;
+        fields.sizes(&["vocab_size", "max_position_embeddings"], 1..=MAX_ROWS)?;
+        fields
+            .sizes(&["hidden_size", "intermediate_size", "num_attention_heads"], 1..=MAX_WIDTH)?;
+        fields.sizes(&["num_hidden_layers"], 1..=MAX_LAYERS)?;
+        fields.sizes(&["eos_token_id"], 0..=MAX_ROWS)?;
+        if fields.get("layer_norm_eps").is_some() {
+            fields.numbers_above(0.0, &["layer_norm_eps"])?;
+        }
+        let config: Self = fields.parse()?;
+        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size ({})", config.hidden_size);
+            return fields.refuse("num_attention_heads", expected);
+        }
+        Ok(config)
+    }
+}
+
+impl T5Config {
+    /// Reads and checks `text_encoder_2/config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    pub fn read(file: &File) -> Result<Self> {
+        let fields = Fields::read(file)?;
+        fields.only("model_type", &json!("t5"))?;
+        fields.exactly("feed_forward_proj", &json!("gated-gelu"))?;
+        fields.only("is_gated_act", &json!(true))?;
+        fields.only("dense_act_fn", &json!("gelu_new"))?;
+        fields.sizes(&["vocab_size"], 1..=MAX_ROWS)?;
+        fields.sizes(&["d_model", "d_kv", "num_heads", "d_ff"], 1..=MAX_WIDTH)?;
+        fields.sizes(&["num_layers"], 1..=MAX_LAYERS)?;
+        // Half the buckets are for each direction, half of those for exact distances.
+        fields.sizes(&["relative_attention_num_buckets"], 4..=MAX_WIDTH)?;
+        fields.numbers_above(0.0, &["layer_norm_epsilon"])?;
+        if fields.get("relative_attention_max_distance").is_some() {
+            fields.sizes(&["relative_attention_max_distance"], 1..=MAX_ROWS)?;
+        }
+        let config: Self = fields.parse()?;
+        if config.num_heads * config.d_kv > MAX_WIDTH {
+            return fields
+                .refuse("num_heads", format!("at most {MAX_WIDTH} / d_kv ({})", config.d_kv));
+        }
+        let exact = config.relative_attention_num_buckets / 4;
+        if config.relative_attention_max_distance <= exact {
+            let expected = format!("more than a quarter of the buckets ({exact})");
+            return fields.refuse("relative_attention_max_distance", expected);
+        }
+        Ok(config)
+    }
+}
+
+impl SchedulerConfig {
+    /// Reads and checks `scheduler/scheduler_config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    pub fn read(file: &File) -> Result<Self> {
+        let fields = Fields::read(file)?;
+        fields.only("_class_name", &json!("FlowMatchEulerDiscreteScheduler"))?;
+        fields.sizes(&["num_train_timesteps"], 1..=MAX_ROWS)?;
+        fields.numbers_above(0.0, &["shift"])?;
+        if fields.get("use_dynamic_shifting").and_then(Value::as_bool).is_none() {
+            return fields.refuse("use_dynamic_shifting", "true or false");
+        }
+        fields.only("time_shift_type", &json!("exponential"))?;
+        fields.absent(&["shift_terminal"])?;
+        let flags = ["invert_sigmas", "stochastic_sampling", "use_karras_sigmas"];
+        for flag in flags.into_iter().chain(["use_exponential_sigmas", "use_beta_sigmas"]) {
+            fields.only(flag, &json!(false))?;
+        }
+        for shift in
+            ["base_shift", "max_shift"].into_iter().filter(|field| fields.get(field).is_some())
+        {
+            fields.numbers_above(f64::MIN, &[shift])?;
+        }
+        let lengths = ["base_image_seq_len", "max_image_seq_len"];
+        for length in lengths.into_iter().filter(|field| fields.get(field).is_some()) {
+            fields.sizes(&[length], 1..=MAX_ROWS)?;
+        }
+        let config: Self = fields.parse()?;
+        if config.max_image_seq_len <= config.base_image_seq_len {
+            let expected = format!("more than base_image_seq_len ({})", config.base_image_seq_len);
+            return fields.refuse("max_image_seq_len", expected);
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,74 @@
+//! A model in the diffusers layout: one folder a component, classes in `model_index.json`.
+
+use std::path::Path;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::error::Result;
+use crate::files::File;
+use crate::files::Folder;
+use crate::model::config::Fields;
+use crate::model::source::ComponentFiles;
+use crate::model::source::ModelFiles;
+use crate::model::source::ModelSource;
+use crate::model::weights::naming::Component;
+
+/// The classes that this program implements.
+const CLASSES: [(&str, &str); 5] = [
+    ("transformer", "FluxTransformer2DModel"),
+    ("vae", "AutoencoderKL"),
+    ("text_encoder", "CLIPTextModel"),
+    ("text_encoder_2", "T5EncoderModel"),
+    ("scheduler", "FlowMatchEulerDiscreteScheduler"),
+];
+
+/// Whether a folder is in this layout, rather than one of single files.
+pub(super) fn is_diffusers(folder: &Folder) -> bool {
+    folder.file("model_index.json").is_some() || folder.folder("transformer").is_some()
+}
+
+/// The files of a model in this layout.
+pub(super) fn diffusers(source: &ModelSource, folder: &Folder) -> Result<ModelFiles> {
+    if let Some(index) = folder.file("model_index.json") {
+        check_classes(&index)?;
+    }
+    let find = |component: Component| -> Result<ComponentFiles> {
+        if let Some(files) = source.replaced(component)? {
+            return Ok(files);
+        }
+        let found = folder.folder(component.folder());
+        let found = found.ok_or_else(|| source.missing(component, folder.path()))?;
+        Ok(ComponentFiles::of_folder(component, found))
+    };
+    Ok(ModelFiles {
+        name: source.model.clone(),
+        transformer: find(Component::Transformer)?,
+        vae: find(Component::Vae)?,
+        text_encoder: find(Component::TextEncoder)?,
+        text_encoder_2: find(Component::TextEncoder2)?,
+        tokenizer: tokenizer(source.tokenizer.as_deref(), folder, "tokenizer"),
+        tokenizer_2: tokenizer(source.tokenizer_2.as_deref(), folder, "tokenizer_2"),
+        scheduler: folder.file("scheduler/scheduler_config.json"),
+        elastic: folder.file("elastic.json"),
+    })
+}
+
+/// The folder named by the user, else the one in the model.
+pub(super) fn tokenizer(named: Option<&Path>, folder: &Folder, name: &str) -> Option<Folder> {
+    named.map(|path| Folder::Disk(path.into())).or_else(|| folder.folder(name))
+}
+
+/// Refuses pipelines and networks of another kind.
+fn check_classes(index: &File) -> Result<()> {
+    let fields = Fields::read(index)?;
+    fields.exactly("_class_name", &json!("FluxPipeline"))?;
+    for (component, class) in CLASSES {
+        // `[library, class]`; null twice for one that was left out.
+        let found = fields.get(component).and_then(|entry| entry.get(1)).unwrap_or(&Value::Null);
+        if !found.is_null() && found != class {
+            return fields.refuse(component, format!("class {class}"));
+        }
+    }
+    Ok(())
+}

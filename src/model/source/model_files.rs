@@ -1,0 +1,286 @@
+//! The files of a model that was found, and the loading of its parts.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::File;
+use crate::files::Folder;
+use crate::model::config::ClipConfig;
+use crate::model::config::FluxConfig;
+use crate::model::config::SchedulerConfig;
+use crate::model::config::T5Config;
+use crate::model::config::VaeConfig;
+use crate::model::weights::checkpoint;
+use crate::model::weights::checkpoint::Checkpoint;
+use crate::model::weights::clip::ClipWeights;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::flux::FluxWeights;
+use crate::model::weights::naming::Component;
+use crate::model::weights::reader::Reader;
+use crate::model::weights::t5::T5Weights;
+use crate::model::weights::vae::VaeWeights;
+
+/// The files of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFiles {
+    /// What the user called the model.
+    pub name: String,
+    /// The diffusion transformer.
+    pub transformer: ComponentFiles,
+    /// The autoencoder.
+    pub vae: ComponentFiles,
+    /// CLIP.
+    pub text_encoder: ComponentFiles,
+    /// T5.
+    pub text_encoder_2: ComponentFiles,
+    /// CLIP's tokenizer; single files come without.
+    pub tokenizer: Option<Folder>,
+    /// T5's tokenizer; single files come without.
+    pub tokenizer_2: Option<Folder>,
+    /// `scheduler_config.json`.
+    pub scheduler: Option<File>,
+    /// `elastic.json`: the widths that the weights were trained or prepared for.
+    pub elastic: Option<File>,
+}
+
+/// Where a network comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComponentFiles {
+    /// Which network.
+    pub component: Component,
+    /// `config.json`; without it the sizes are told from the weights.
+    pub config: Option<File>,
+    /// The weights.
+    pub weights: Weights,
+}
+
+/// Weight files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Weights {
+    /// A diffusers component folder: one file, or shards with an index.
+    Folder(Folder),
+    /// A single file, which may hold other networks too.
+    File(File),
+}
+
+/// What a weight file holds, for records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightsDigest {
+    /// The network's folder name and the file's name: `vae/diffusion_pytorch_model.safetensors`.
+    pub file: String,
+    /// SHA-256, 64 hex digits.
+    pub sha256: String,
+}
+
+impl ComponentFiles {
+    /// The network in a diffusers component folder.
+    pub(super) fn of_folder(component: Component, folder: Folder) -> Self {
+        Self { component, config: folder.file("config.json"), weights: Weights::Folder(folder) }
+    }
+
+    /// Opens the weights.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_folder`].
+    pub fn open(&self) -> Result<Checkpoint> {
+        match &self.weights {
+            Weights::Folder(folder) => Checkpoint::open_folder(folder),
+            Weights::File(file) => Checkpoint::open(file),
+        }
+    }
+
+    /// The weight files.
+    ///
+    /// # Errors
+    /// If the folder holds none, or its index is broken.
+    pub fn files(&self) -> Result<Vec<File>> {
+        match &self.weights {
+            Weights::Folder(folder) => Ok(checkpoint::weight_files(folder)?.0),
+            Weights::File(file) => Ok(vec![file.clone()]),
+        }
+    }
+
+    /// The config, read from its file or else told from the weights; then what `load` makes of both.
+    fn with<C, W>(
+        &self,
+        read: impl Fn(&File) -> Result<C>,
+        infer: impl Fn(&Reader<'_>) -> Result<C>,
+        load: impl Fn(&mut Reader<'_>, C) -> Result<W>,
+    ) -> Result<W> {
+        let config = self.config.as_ref().map(read).transpose()?;
+        let checkpoint = self.open()?;
+        let mut reader = Reader::new(&checkpoint, self.component)?;
+        let config = config.map_or_else(|| infer(&reader), Ok)?;
+        load(&mut reader, config)
+    }
+
+    fn config<C>(
+        &self,
+        read: impl Fn(&File) -> Result<C>,
+        infer: impl Fn(&Reader<'_>) -> Result<C>,
+    ) -> Result<C> {
+        match &self.config {
+            Some(file) => read(file),
+            None => self.with(read, infer, |_, config| Ok(config)),
+        }
+    }
+}
+
+impl ModelFiles {
+    /// The files of a network.
+    #[must_use]
+    pub fn component(&self, component: Component) -> &ComponentFiles {
+        match component {
+            Component::Transformer => &self.transformer,
+            Component::Vae => &self.vae,
+            Component::TextEncoder => &self.text_encoder,
+            Component::TextEncoder2 => &self.text_encoder_2,
+        }
+    }
+
+    /// The transformer's config.
+    ///
+    /// # Errors
+    /// As [`FluxConfig::read`], or [`FluxConfig::infer`] without a file.
+    pub fn flux_config(&self) -> Result<FluxConfig> {
+        self.transformer.config(FluxConfig::read, FluxConfig::infer)
+    }
+
+    /// The VAE's config.
+    ///
+    /// # Errors
+    /// As [`VaeConfig::read`], or [`VaeConfig::infer`] without a file.
+    pub fn vae_config(&self) -> Result<VaeConfig> {
+        self.vae.config(VaeConfig::read, VaeConfig::infer)
+    }
+
+    /// CLIP's config.
+    ///
+    /// # Errors
+    /// As [`ClipConfig::read`], or [`ClipConfig::infer`] without a file.
+    pub fn clip_config(&self) -> Result<ClipConfig> {
+        self.text_encoder.config(ClipConfig::read, ClipConfig::infer)
+    }
+
+    /// T5's config.
+    ///
+    /// # Errors
+    /// As [`T5Config::read`], or [`T5Config::infer`] without a file.
+    pub fn t5_config(&self) -> Result<T5Config> {
+        self.text_encoder_2.config(T5Config::read, T5Config::infer)
+    }
+
+    /// The scheduler's config; without a file dev's or schnell's, by the guidance embedding.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::read`].
+    pub fn scheduler_config(&self) -> Result<SchedulerConfig> {
+        match &self.scheduler {
+            Some(file) => SchedulerConfig::read(file),
+            None => Ok(SchedulerConfig::flux(self.flux_config()?.guidance_embeds)),
+        }
+    }
+
+    /// Loads the transformer.
+    ///
+    /// # Errors
+    /// Those of its config and of [`FluxWeights::load`].
+    pub fn load_flux(&self, dtype: WeightDtype) -> Result<FluxWeights> {
+        self.transformer.with(FluxConfig::read, FluxConfig::infer, |reader, config| {
+            FluxWeights::load(reader, &config, dtype)
+        })
+    }
+
+    /// Loads the VAE.
+    ///
+    /// # Errors
+    /// Those of its config and of [`VaeWeights::load`].
+    pub fn load_vae(&self, dtype: WeightDtype) -> Result<VaeWeights> {
+        self.vae.with(VaeConfig::read, VaeConfig::infer, |reader, config| {
+            VaeWeights::load(reader, &config, dtype)
+        })
+    }
+
+    /// Loads CLIP.
+    ///
+    /// # Errors
+    /// Those of its config and of [`ClipWeights::load`].
+    pub fn load_clip(&self, dtype: WeightDtype) -> Result<ClipWeights> {
+        self.text_encoder.with(ClipConfig::read, ClipConfig::infer, |reader, config| {
+            ClipWeights::load(reader, &config, dtype)
+        })
+    }
+
+    /// Loads T5.
+    ///
+    /// # Errors
+    /// Those of its config and of [`T5Weights::load`].
+    pub fn load_t5(&self, dtype: WeightDtype) -> Result<T5Weights> {
+        self.text_encoder_2.with(T5Config::read, T5Config::infer, |reader, config| {
+            T5Weights::load(reader, &config, dtype)
+        })
+    }
+
+    /// The SHA-256 of every weight file, computed now on all cores (about 2 GB/s a core); files of
+    /// the Hugging Face cache are named by theirs, which is taken instead.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn digests(&self) -> Result<Vec<WeightsDigest>> {
+        let mut files: Vec<(Component, File)> = Vec::new();
+        for component in Component::ALL {
+            for file in self.component(component).files()? {
+                if !files.iter().any(|(_, other)| *other == file) {
+                    files.push((component, file));
+                }
+            }
+        }
+        let digest = |(component, file): (Component, File)| {
+            let sha256 = match blob_digest(file.path()) {
+                Some(known) => known,
+                None => hex(&Sha256::digest(&*file.bytes()?)),
+            };
+            Ok(WeightsDigest { file: format!("{}/{}", component.folder(), file.name()), sha256 })
+        };
+        files.into_par_iter().map(digest).collect()
+    }
+
+    /// CLIP's tokenizer and T5's.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`] if one is nowhere.
+    pub fn tokenizers(&self) -> Result<(&Folder, &Folder)> {
+        let missing = |name: &str, flag: &str| Error::ModelNotFound {
+            model: self.name.clone(),
+            searched: format!(
+                "its {name} is in no folder beside it and in no FLUX.1 model in the cache"
+            ),
+            advice: format!(
+                "name its folder with `--{flag} PATH`, or download only the tokenizers: \
+                 `hf download black-forest-labs/FLUX.1-schnell --include 'tokenizer*'`"
+            ),
+        };
+        Ok((
+            self.tokenizer.as_ref().ok_or_else(|| missing("tokenizer", "tokenizer"))?,
+            self.tokenizer_2.as_ref().ok_or_else(|| missing("tokenizer_2", "tokenizer-2"))?,
+        ))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest in the name of the blob that a file of the Hugging Face cache links to.
+fn blob_digest(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let in_blobs = target.parent()?.file_name()? == "blobs";
+    let name = target.file_name()?.to_str()?;
+    let is_sha256 = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (in_blobs && is_sha256).then(|| name.to_owned())
+}

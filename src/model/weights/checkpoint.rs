@@ -1,0 +1,229 @@
+//! The tensors of one component, or of an all-in-one file, as they are stored: one file or shards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::Bytes;
+use crate::files::File;
+use crate::files::Folder;
+use crate::model::weights::header;
+use crate::model::weights::header::Header;
+use crate::model::weights::header::StoredTensor;
+use crate::model::weights::header::UniqueMap;
+
+/// File names of a component's weights without `.safetensors`: diffusers', transformers'.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// In the order of preference when a folder holds several.
+const VARIANTS: [&str; 3] = ["", ".bf16", ".fp16"];
+
+/// Weight files, mapped, with checked headers.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    shards: Vec<Shard>,
+    /// By name: which shard, and what its header says.
+    tensors: BTreeMap<String, (usize, StoredTensor)>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    file: File,
+    bytes: Bytes,
+    metadata: BTreeMap<String, String>,
+}
+
+/// `*.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: UniqueMap,
+}
+
+impl Checkpoint {
+    /// Opens one file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Format`] and [`Error::Weight`] for a file that is not sound.
+    pub fn open(file: &File) -> Result<Self> {
+        Self::of_files(file.path().into(), std::slice::from_ref(file))
+    }
+
+    /// Opens the weights in a component's folder (`transformer/`, `vae/`, …).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; also if there are no weights, or if the index of sharded weights
+    /// does not match the shards.
+    pub fn open_folder(folder: &Folder) -> Result<Self> {
+        let (files, index) = weight_files(folder)?;
+        let checkpoint = Self::of_files(folder.path().into(), &files)?;
+        if let Some((path, weight_map)) = index {
+            checkpoint.check_index(&path, &weight_map)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn of_files(path: PathBuf, files: &[File]) -> Result<Self> {
+        let mut checkpoint = Self { path, shards: Vec::new(), tensors: BTreeMap::new() };
+        for file in files {
+            let bytes = file.bytes()?;
+            let Header { tensors, metadata } = header::parse(file.path(), &bytes)?;
+            let number = checkpoint.shards.len();
+            checkpoint.shards.push(Shard { file: file.clone(), bytes, metadata });
+            for (name, tensor) in tensors {
+                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (number, tensor))
+                {
+                    let actual =
+                        format!("a second one in {}", checkpoint.shards[other].file.name());
+                    return Err(checkpoint.error(&name, "one tensor of that name", actual));
+                }
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Every tensor must lie in the shard that the index names, and the index must name every one.
+    fn check_index(&self, path: &Path, weight_map: &BTreeMap<String, String>) -> Result<()> {
+        let error = |tensor: &str, expected: String, actual: String| {
+            Err(Error::Weight { file: path.into(), tensor: tensor.into(), expected, actual })
+        };
+        for (name, shard) in weight_map {
+            let expected = format!("to be in {shard} as the index says");
+            match self.file_of(name).map(File::name) {
+                None => return error(name, expected, "in no shard".into()),
+                Some(actual) if actual != *shard => {
+                    return error(name, expected, format!("in {actual}"));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.tensors.keys().find(|name| !weight_map.contains_key(*name)) {
+            Some(name) => {
+                let shard = self.file_of(name).map(File::name).unwrap_or_default();
+                error(name, "a line in the index".into(), format!("none, but it is in {shard}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The file or folder that was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors as stored, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether a tensor of that name is stored.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// What the header says about a tensor.
+    pub(crate) fn stored(&self, name: &str) -> Option<&StoredTensor> {
+        self.tensors.get(name).map(|(_, tensor)| tensor)
+    }
+
+    /// A tensor's bytes.
+    pub(crate) fn bytes_of(&self, name: &str) -> Option<&[u8]> {
+        let (shard, tensor) = self.tensors.get(name)?;
+        self.shards[*shard].bytes.get(tensor.bytes.clone())
+    }
+
+    /// The bytes of the whole file that holds a tensor: its range counts from their start.
+    pub(crate) fn shard_of(&self, name: &str) -> Option<&[u8]> {
+        self.tensors.get(name).map(|(shard, _)| &*self.shards[*shard].bytes)
+    }
+
+    /// All texts of one key in the headers' `__metadata__`, with the files they are in.
+    pub(crate) fn metadata(&self, key: &str) -> impl Iterator<Item = (&Path, &str)> {
+        let texts =
+            self.shards.iter().map(move |shard| (shard.file.path(), shard.metadata.get(key)));
+        texts.filter_map(|(path, text)| Some((path, text?.as_str())))
+    }
+
+    /// An error about a tensor, naming the file that holds it, or all if none does.
+    pub(crate) fn error(
+        &self,
+        tensor: &str,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) -> Error {
+        let file = self.file_of(tensor).map_or(self.path.as_path(), File::path).into();
+        Error::Weight {
+            file,
+            tensor: tensor.into(),
+            expected: expected.into(),
+            actual: actual.into(),
+        }
+    }
+
+    fn file_of(&self, name: &str) -> Option<&File> {
+        self.tensors.get(name).map(|(shard, _)| &self.shards[*shard].file)
+    }
+}
+
+/// The weight files of a component's folder; for sharded ones also the index and its path.
+pub(crate) fn weight_files(
+    folder: &Folder,
+) -> Result<(Vec<File>, Option<(PathBuf, BTreeMap<String, String>)>)> {
+    for stem in STEMS {
+        for variant in VARIANTS {
+            // Newer and older spelling of a variant's index.
+            let indices = [
+                format!("{stem}.safetensors.index{variant}.json"),
+                format!("{stem}{variant}.safetensors.index.json"),
+            ];
+            if let Some(index) = indices.iter().find_map(|name| folder.file(name)) {
+                return sharded(folder, &index);
+            }
+            if let Some(file) = folder.file(&format!("{stem}{variant}.safetensors")) {
+                return Ok((vec![file], None));
+            }
+        }
+    }
+    let stems = STEMS.map(|stem| format!("{stem}.safetensors")).join(" or ");
+    let found = folder.names()?.join(", ");
+    let reason = format!("expected {stems}, or an index of its shards; found {found}");
+    Err(Error::Format { path: folder.path().into(), reason })
+}
+
+fn sharded(
+    folder: &Folder,
+    index: &File,
+) -> Result<(Vec<File>, Option<(PathBuf, BTreeMap<String, String>)>)> {
+    let path = index.path();
+    let format = |reason| Error::Format { path: path.into(), reason };
+    let Index { weight_map: UniqueMap(weight_map) } = serde_json::from_str(&index.text()?)
+        .map_err(|error| format(format!("not a valid index of shards: {error}")))?;
+    let mut names: Vec<&String> = weight_map.values().collect();
+    names.sort();
+    names.dedup();
+    let mut files = Vec::new();
+    for name in names {
+        if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
+            let reason =
+                format!("expected shards that are safetensors files beside it, found `{name}`");
+            return Err(format(reason));
+        }
+        let Some(file) = folder.file(name) else {
+            let tensor = weight_map.iter().find(|(_, shard)| *shard == name);
+            let tensor = tensor.map(|(tensor, _)| tensor.clone()).unwrap_or_default();
+            let (expected, actual) =
+                (format!("shard {name} beside the index"), "no such file".into());
+            return Err(Error::Weight { file: path.into(), tensor, expected, actual });
+        };
+        files.push(file);
+    }
+    if files.is_empty() {
+        return Err(format("expected at least one tensor in `weight_map`, found none".into()));
+    }
+    Ok((files, Some((path.into(), weight_map))))
+}

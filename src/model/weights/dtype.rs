@@ -1,0 +1,135 @@
+//! Number formats: what checkpoints store, what the program computes with, and the way between.
+
+use bytemuck::Pod;
+use half::bf16;
+use half::f16;
+use rayon::prelude::*;
+use safetensors::Dtype;
+
+// Elements are little-endian in the file; the copies below rely on memory being so too.
+const _: () = assert!(cfg!(target_endian = "little"));
+
+/// Elements converted by one task: some 100 microseconds of work.
+const CHUNK: usize = 1 << 17;
+
+/// The form in which matrices are kept; vectors and convolutions are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightDtype {
+    /// f32.
+    F32,
+    /// bf16, rounded to nearest even where the file holds more.
+    Bf16,
+}
+
+/// The formats of weights that are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    F32,
+    F16,
+    Bf16,
+    F8E4M3,
+    F8E5M2,
+}
+
+impl Stored {
+    /// What messages call these formats.
+    pub(crate) const NAMES: &str = "F32, F16, BF16, F8_E4M3 or F8_E5M2";
+
+    pub(crate) fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            Dtype::F8_E4M3 => Some(Self::F8E4M3),
+            Dtype::F8_E5M2 => Some(Self::F8E5M2),
+            _ => None,
+        }
+    }
+
+    /// Bytes of an element.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::F8E4M3 | Self::F8E5M2 => 1,
+        }
+    }
+
+    pub(crate) fn is_fp8(self) -> bool {
+        self.size() == 1
+    }
+}
+
+/// A format to convert to.
+pub(crate) trait Target: Pod + Send + Sync {
+    /// The stored format whose bytes can be copied.
+    const SAME: Stored;
+    /// Rounds to nearest even.
+    fn of_f32(value: f32) -> Self;
+}
+
+impl Target for f32 {
+    const SAME: Stored = Stored::F32;
+    fn of_f32(value: f32) -> Self {
+        value
+    }
+}
+
+impl Target for bf16 {
+    const SAME: Stored = Stored::Bf16;
+    fn of_f32(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
+/// Fills `out` with the elements stored in `bytes` times `scale`, on all cores.
+/// `bytes` may start anywhere; it must hold exactly as many elements as `out`.
+pub(crate) fn convert<T: Target>(out: &mut [T], bytes: &[u8], stored: Stored, scale: f32) {
+    debug_assert_eq!(bytes.len(), out.len() * stored.size(), "caller cut the bytes to fit");
+    #[expect(clippy::float_cmp, reason = "exactly 1 means that there is nothing to multiply")]
+    let unscaled = scale == 1.0;
+    let fp8 = stored.is_fp8().then(|| fp8_table::<T>(stored, scale));
+    let chunks = bytes.par_chunks(CHUNK * stored.size());
+    out.par_chunks_mut(CHUNK).zip(chunks).for_each(|(out, bytes)| match (stored, &fp8) {
+        _ if stored == T::SAME && unscaled => bytemuck::cast_slice_mut(out).copy_from_slice(bytes),
+        (_, Some(table)) => {
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = table[usize::from(*byte)];
+            }
+        }
+        (Stored::F16, _) => each(out, bytes, |b: [u8; 2]| f16::from_le_bytes(b).to_f32() * scale),
+        (Stored::Bf16, _) => each(out, bytes, |b: [u8; 2]| bf16::from_le_bytes(b).to_f32() * scale),
+        _ => each(out, bytes, |b: [u8; 4]| f32::from_le_bytes(b) * scale),
+    });
+}
+
+fn each<T: Target, const N: usize>(out: &mut [T], bytes: &[u8], value: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *out = T::of_f32(value(*bytes));
+    }
+}
+
+/// The value of every byte, scaled and rounded once.
+fn fp8_table<T: Target>(stored: Stored, scale: f32) -> Vec<T> {
+    let decode = if stored == Stored::F8E5M2 { e5m2 } else { e4m3 };
+    (0..=u8::MAX).map(|byte| T::of_f32(decode(byte) * scale)).collect()
+}
+
+/// Sign, 4 exponent bits with bias 7, 3 mantissa bits; no infinity, NaN only 0x7f and 0xff.
+fn e4m3(byte: u8) -> f32 {
+    let magnitude = byte & 0x7f;
+    if magnitude == 0x7f {
+        return f32::NAN;
+    }
+    let (exponent, mantissa) = (i32::from(magnitude >> 3), f32::from(magnitude & 7));
+    let value = match exponent {
+        0 => mantissa * 2.0_f32.powi(-9),
+        _ => (8.0 + mantissa) * 2.0_f32.powi(exponent - 10),
+    };
+    if byte & 0x80 == 0 { value } else { -value }
+}
+
+/// The upper half of an f16: sign, 5 exponent bits with bias 15, 2 mantissa bits.
+fn e5m2(byte: u8) -> f32 {
+    f16::from_bits(u16::from(byte) << 8).to_f32()
+}
