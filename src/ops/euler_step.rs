@@ -30,7 +30,7 @@ pub enum LatentRounding {
 /// [`Error::Shape`] if the shapes do not fit together, or, where the host can see it, `step` has
 /// passed the last step.
 pub fn euler_step(
-    latents: &mut Tensor<f32, 2>,
+    latents: &mut Tensor<Act, 2>,
     velocity: &Tensor<Act, 2>,
     sigmas: &Tensor<f32, 1>,
     step: &mut Tensor<u32, 1>,

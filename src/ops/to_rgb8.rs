@@ -3,6 +3,7 @@
 //! image `[H, W, 3]` in [-1, 1], channels last; out `[H, W, 3]`. NaN becomes 0.
 //! Source: `VaeImageProcessor.postprocess` of diffusers 0.42. Oracle: `cpu/to_rgb8.rs`.
 
+use crate::device::Act;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
@@ -25,7 +26,7 @@ pub enum PixelRounding {
 /// [`crate::Error::Shape`] if the last dimension is not 3 or the shapes differ.
 pub fn to_rgb8(
     out: &mut Tensor<u8, 3>,
-    image: &Tensor<f32, 3>,
+    image: &Tensor<Act, 3>,
     rounding: PixelRounding,
 ) -> Result<()> {
     let [height, width, _] = image.shape();

@@ -70,7 +70,9 @@ fn with_conditioning<R>(
         txt: txt.matrix(),
         pooled: &pooled,
         timesteps: &[123.0, time],
-        guidance: config.guidance_embeds.then(|| 1000.0 * expected.values("transformer.in.guidance")[0]),
+        guidance: config
+            .guidance_embeds
+            .then(|| 1000.0 * expected.values("transformer.in.guidance")[0]),
         grid,
     })
 }
@@ -78,15 +80,24 @@ fn with_conditioning<R>(
 impl Case {
     fn check(&self, name: &str, actual: &[f32], tolerance: Tolerance) {
         let what = format!("{} {name}", self.name);
-        assert_close(&what, actual, &self.expected.values(&format!("transformer.{name}")), tolerance);
+        assert_close(
+            &what,
+            actual,
+            &self.expected.values(&format!("transformer.{name}")),
+            tolerance,
+        );
     }
 
     /// The joint stream after double block `index`, or before the first.
     fn joint(&self, index: Option<usize>) -> Tensor<Act, 2> {
         let hidden = self.weights.config.hidden_size();
         let names = match index {
-            None => ["transformer.context_embedder".to_owned(), "transformer.x_embedder".to_owned()],
-            Some(index) => ["txt", "img"].map(|stream| format!("transformer.double.{index}.{stream}")),
+            None => {
+                ["transformer.context_embedder".to_owned(), "transformer.x_embedder".to_owned()]
+            }
+            Some(index) => {
+                ["txt", "img"].map(|stream| format!("transformer.double.{index}.{stream}"))
+            }
         };
         let values: Vec<f32> = names.iter().flat_map(|name| self.expected.values(name)).collect();
         Tensor::from_host([values.len() / hidden, hidden], values)
@@ -106,8 +117,12 @@ fn what_is_prepared() {
         let vec = with_conditioning(name, &case.expected, &case.weights.config, |conditioning| {
             activated_vec(&case.weights, conditioning).unwrap()
         });
-        let expected: Vec<f32> =
-            case.expected.values("transformer.vec").iter().map(|x| x / (1.0 + (-x).exp())).collect();
+        let expected: Vec<f32> = case
+            .expected
+            .values("transformer.vec")
+            .iter()
+            .map(|x| x / (1.0 + (-x).exp()))
+            .collect();
         // The sinusoid of a guidance of 3500 is exact to 4e-4 only: the f32 angle is that large.
         let tolerance = Tolerance { atol: 2e-3, rtol: 1e-3, l2: 4e-4 };
         assert_close(&format!("{name} vec"), vec.matrix().row(1), &expected, tolerance);
@@ -127,8 +142,15 @@ fn blocks_one_by_one() {
             let mut scratch = Workspace::new(config, seq).scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.double(index);
-            double_block::forward(&mut out, &mut scratch, &input, weights, &vectors, &case.prepared)
-                .unwrap();
+            double_block::forward(
+                &mut out,
+                &mut scratch,
+                &input,
+                weights,
+                &vectors,
+                &case.prepared,
+            )
+            .unwrap();
             let (txt, img) = out.host().split_at(txt_len * hidden);
             case.check(&format!("double.{index}.txt"), txt, BLOCK);
             case.check(&format!("double.{index}.img"), img, BLOCK);
@@ -171,8 +193,15 @@ fn whole(case: &Case) -> Tensor<Act, 2> {
     let mut workspace = Workspace::new(config, txt_len + img_len);
     let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
     let latents = Matrix::<Act>::new(&latents, img_len, config.in_channels);
-    flux::forward(&mut velocity, &mut workspace, latents, &case.weights, &case.prepared, &case.step)
-        .unwrap();
+    flux::forward(
+        &mut velocity,
+        &mut workspace,
+        latents,
+        &case.weights,
+        &case.prepared,
+        &case.step,
+    )
+    .unwrap();
     velocity
 }
 

@@ -28,7 +28,7 @@ fn load_clip(pipeline: &str) -> ClipWeights {
     let config = File::Disk(golden::path(&format!("{pipeline}/text_encoder/config.json")));
     let config = ClipConfig::read(&config).unwrap();
     let checkpoint = checkpoint(pipeline, "text_encoder");
-    let mut reader = Reader::new(&checkpoint, Component::Clip).unwrap();
+    let mut reader = Reader::new(&checkpoint, Component::TextEncoder).unwrap();
     ClipWeights::load(&mut reader, &config, WeightDtype::F32).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn load_t5(pipeline: &str) -> T5Weights {
     let config = File::Disk(golden::path(&format!("{pipeline}/text_encoder_2/config.json")));
     let config = T5Config::read(&config).unwrap();
     let checkpoint = checkpoint(pipeline, "text_encoder_2");
-    let mut reader = Reader::new(&checkpoint, Component::T5).unwrap();
+    let mut reader = Reader::new(&checkpoint, Component::TextEncoder2).unwrap();
     T5Weights::load(&mut reader, &config, WeightDtype::F32).unwrap()
 }
 

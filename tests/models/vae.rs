@@ -37,7 +37,13 @@ fn load(pipeline: &str) -> VaeWeights {
 }
 
 /// Checks a channels-last tensor against an expected `[C, H, W]`.
-fn check(expected: &Expected, what: &str, name: &str, actual: &Tensor<Act, 3>, tolerance: Tolerance) {
+fn check(
+    expected: &Expected,
+    what: &str,
+    name: &str,
+    actual: &Tensor<Act, 3>,
+    tolerance: Tolerance,
+) {
     let [height, width, channels] = actual.shape();
     let expected: Tensor<Act, 3> = expected.image(name, [channels, height, width]);
     assert_close(&format!("{what} {name}"), actual.host(), expected.host(), tolerance);
@@ -49,7 +55,8 @@ fn decoder_stage_by_stage() {
         let expected = Expected::of(pipeline);
         let weights = load(pipeline);
         let (groups, decoder) = (weights.config.norm_num_groups, &weights.decoder);
-        let z = expected.image("vae.decode.z", [weights.config.latent_channels, LATENT[0], LATENT[1]]);
+        let z =
+            expected.image("vae.decode.z", [weights.config.latent_channels, LATENT[0], LATENT[1]]);
         let check = |name: &str, actual: &Tensor<Act, 3>| {
             check(&expected, pipeline, &format!("vae.decode.{name}"), actual, F32);
         };
@@ -73,7 +80,10 @@ fn decoder_stage_by_stage() {
             let channels = weights.config.block_out_channels[3 - index];
             input = stage(&format!("up.{index}"), channels, 2usize.pow(index.min(2) as u32 + 1));
         }
-        check("conv_norm_out", &blocks::norm(&input, &decoder.norm_out, groups, Activation::None).unwrap());
+        check(
+            "conv_norm_out",
+            &blocks::norm(&input, &decoder.norm_out, groups, Activation::None).unwrap(),
+        );
     }
 }
 

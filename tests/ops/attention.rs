@@ -47,7 +47,7 @@ fn expected(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(crate::cases(16))]
     #[test]
     fn every_mask(
         seq in prop::sample::select(vec![1usize, 2, 31, 32, 33, 65]),

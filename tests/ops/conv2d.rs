@@ -51,7 +51,7 @@ fn expected(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::cases(24))]
     #[test]
     fn both_strides_and_kernels(
         half in prop::array::uniform2(1usize..20),

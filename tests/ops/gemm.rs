@@ -56,7 +56,7 @@ fn hand_worked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::cases(24))]
     #[test]
     fn grouped_with_every_epilogue(
         rows in prop::array::uniform2(0usize..70),

@@ -37,6 +37,11 @@ where
     Tensor::from_host(shape, common::random(shape.iter().product(), seed))
 }
 
+/// A property is tried on so many random inputs; failures are printed, not stored in a file.
+fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}
+
 /// Element (row, column) of a row-major matrix, widened.
 fn at(values: &[f32], columns: usize, row: usize, column: usize) -> f64 {
     f64::from(values[row * columns + column])

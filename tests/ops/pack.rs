@@ -17,9 +17,11 @@ fn a_token_is_two_by_two_pixels_of_every_channel() {
     pack(&mut packed, &latents).unwrap();
     let expected = [0, 1, 4, 5, 10, 11, 14, 15, 2, 3, 6, 7, 12, 13, 16, 17];
     assert_eq!(packed.host(), expected.map(|value: u8| f32::from(value)));
-    let mut back = Tensor::zeros([2, 2, 4]);
-    unpack(&mut back, &packed).unwrap();
-    assert_eq!(back.host(), latents.host());
+    // Channels last, halved and moved by one.
+    let mut back = Tensor::zeros([2, 4, 2]);
+    unpack(&mut back, &packed, 2.0, 1.0).unwrap();
+    let expected = [0, 10, 1, 11, 2, 12, 3, 13, 4, 14, 5, 15, 6, 16, 7, 17];
+    assert_eq!(back.host(), expected.map(|value: u8| f32::from(value) / 2.0 + 1.0));
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn wrong_shapes_are_refused() {
         Err(Error::Shape { tensor: "out", .. })
     ));
     assert!(matches!(
-        unpack(&mut Tensor::zeros([1, 2, 4]), &packed),
+        unpack(&mut Tensor::zeros([2, 4, 3]), &packed, 1.0, 0.0),
         Err(Error::Shape { tensor: "packed", .. })
     ));
 }
@@ -62,8 +64,11 @@ fn goldens_of_both_pipelines() {
         let mut packed = Tensor::zeros(packed_shape(shape).unwrap());
         pack(&mut packed, &Tensor::from_host(shape, noise.clone())).unwrap();
         assert_eq!(packed.host(), golden::narrow(&goldens["pipeline.packed"]), "{folder}");
-        let mut back = Tensor::zeros(shape);
-        unpack(&mut back, &packed).unwrap();
-        assert_eq!(back.host(), noise, "{folder}");
+        let [channels, height, width] = shape;
+        let mut back = Tensor::zeros([height, width, channels]);
+        unpack(&mut back, &packed, 1.0, 0.0).unwrap();
+        let planar = |index: usize| index % channels * height * width + index / channels;
+        let expected: Vec<f32> = (0..noise.len()).map(|index| noise[planar(index)]).collect();
+        assert_eq!(back.host(), expected, "{folder}");
     }
 }

@@ -28,19 +28,19 @@ pub(crate) fn groupnorm_silu(
     let mean: Vec<f64> =
         group_sums(x, norm.groups, |value, _| value).into_iter().map(|sum| sum / count).collect();
     let variance = group_sums(x, norm.groups, |value, group| (value - mean[group]).powi(2));
-    // y = x * factor + offset, per channel.
-    let affine: Vec<(f32, f32)> = (0..channels)
+    // y = (x - mean) * factor + bias, per channel; in f64, since x and the mean may cancel.
+    let affine: Vec<[f64; 3]> = (0..channels)
         .map(|channel| {
             let group = channel / group_size;
             let inverse = 1.0 / (variance[group] / count + EPS).sqrt();
             let factor = inverse * f64::from(norm.weight.host()[channel]);
-            let offset = f64::from(norm.bias.host()[channel]) - mean[group] * factor;
-            (factor as f32, offset as f32)
+            [mean[group], factor, f64::from(norm.bias.host()[channel])]
         })
         .collect();
     for_each_row(out, |pixel, values| {
-        for ((value, x), (factor, offset)) in values.iter_mut().zip(x.row(pixel)).zip(&affine) {
-            *value = x * factor + offset;
+        for ((value, &x), [mean, factor, bias]) in values.iter_mut().zip(x.row(pixel)).zip(&affine)
+        {
+            *value = ((f64::from(x) - mean) * factor + bias) as f32;
         }
         activate(values, activation);
     });

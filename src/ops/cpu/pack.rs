@@ -1,23 +1,38 @@
 //! Oracle of `pack`.
 
 pub(in crate::ops) fn pack(out: &mut [f32], latents: &[f32], shape: [usize; 3]) {
-    for (packed, unpacked) in places(shape) {
-        out[packed] = latents[unpacked];
+    for place in places(shape) {
+        out[place.packed] = latents[place.planar];
     }
 }
 
-pub(in crate::ops) fn unpack(out: &mut [f32], packed: &[f32], shape: [usize; 3]) {
-    for (packed_place, unpacked) in places(shape) {
-        out[unpacked] = packed[packed_place];
+pub(in crate::ops) fn unpack(
+    out: &mut [f32],
+    packed: &[f32],
+    shape: [usize; 3],
+    value: impl Fn(f32) -> f32,
+) {
+    for place in places(shape) {
+        out[place.channels_last] = value(packed[place.packed]);
     }
 }
 
-/// Each element's place in packed and in unpacked order.
-fn places([channels, height, width]: [usize; 3]) -> impl Iterator<Item = (usize, usize)> {
-    (0..channels * height * width).map(move |unpacked| {
-        let (column, row) = (unpacked % width, unpacked / width % height);
-        let channel = unpacked / width / height;
+/// Where one element lies in each of the three orders.
+struct Place {
+    packed: usize,
+    planar: usize,
+    channels_last: usize,
+}
+
+fn places([channels, height, width]: [usize; 3]) -> impl Iterator<Item = Place> {
+    (0..channels * height * width).map(move |planar| {
+        let (column, row) = (planar % width, planar / width % height);
+        let channel = planar / width / height;
         let token = row / 2 * (width / 2) + column / 2;
-        (token * 4 * channels + 4 * channel + 2 * (row % 2) + column % 2, unpacked)
+        Place {
+            packed: token * 4 * channels + 4 * channel + 2 * (row % 2) + column % 2,
+            planar,
+            channels_last: (row * width + column) * channels + channel,
+        }
     })
 }
