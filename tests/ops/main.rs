@@ -9,3 +9,4 @@
 mod golden;
 
 mod noise;
+mod pack;
