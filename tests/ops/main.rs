@@ -8,5 +8,6 @@
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod euler_step;
 mod noise;
 mod pack;
