@@ -11,3 +11,4 @@ mod golden;
 mod euler_step;
 mod noise;
 mod pack;
+mod to_rgb8;

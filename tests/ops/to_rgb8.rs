@@ -1,0 +1,56 @@
+//! `to_rgb8`: ends, ties, values outside the range, and the bf16 rule.
+
+use flux_rt::Error;
+use flux_rt::device::Tensor;
+use flux_rt::ops::to_rgb8::PixelRounding;
+use flux_rt::ops::to_rgb8::to_rgb8;
+
+use crate::golden;
+
+fn bytes(values: &[f32], rounding: PixelRounding) -> Vec<u8> {
+    let image = Tensor::from_host([1, values.len() / 3, 3], values.to_vec());
+    let mut out = Tensor::zeros(image.shape());
+    to_rgb8(&mut out, &image, rounding).unwrap();
+    out.host().to_vec()
+}
+
+#[test]
+fn range_and_ties() {
+    // 0 gives 127.5, a tie: 128 is even. 1/255 - 1 gives 0.5: 0 is even.
+    let values = [-1.0, 1.0, 0.0, -7.0, 7.0, f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.5];
+    assert_eq!(bytes(&values, PixelRounding::F32), [0, 255, 128, 0, 255, 0, 0, 255, 64]);
+}
+
+#[test]
+fn bf16_rounds_before_scaling() {
+    // x = 0.3: f32 0.65 * 255 = 165.75. bf16: 0.30078125, halved 0.150390625, sum 0.650390625 lies
+    // between 0.6484375 and 0.65234375, half way, even is 0.6484375 (0x1.4cp-1): 165.35.
+    let values = [0.3, 0.3, 0.3];
+    assert_eq!(bytes(&values, PixelRounding::F32), [166; 3]);
+    assert_eq!(bytes(&values, PixelRounding::DiffusersBf16), [165; 3]);
+}
+
+#[test]
+fn wrong_shapes_are_refused() {
+    let rounding = PixelRounding::F32;
+    let planar = to_rgb8(&mut Tensor::zeros([3, 2, 2]), &Tensor::zeros([3, 2, 2]), rounding);
+    assert!(matches!(planar, Err(Error::Shape { tensor: "image", .. })));
+    let other = to_rgb8(&mut Tensor::zeros([2, 2, 3]), &Tensor::zeros([2, 3, 3]), rounding);
+    assert!(matches!(other, Err(Error::Shape { tensor: "out", .. })));
+}
+
+#[test]
+fn goldens_of_both_decoders() {
+    let [height, width] = [32, 24];
+    for folder in ["dev", "schnell"] {
+        let goldens = golden::tensors(&format!("{folder}/expected.safetensors"));
+        let planar = golden::narrow(&goldens["vae.decode.image"]);
+        let plane = height * width;
+        let channels_last = (0..3 * plane).map(|i| planar[i % 3 * plane + i / 3]).collect();
+        let image = Tensor::from_host([height, width, 3], channels_last);
+        let mut out = Tensor::zeros(image.shape());
+        to_rgb8(&mut out, &image, PixelRounding::F32).unwrap();
+        let actual: Vec<f64> = out.host().iter().map(|&byte| f64::from(byte)).collect();
+        assert_eq!(actual, goldens["vae.decode.pixels"], "{folder}");
+    }
+}
