@@ -1,8 +1,12 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+mod denoise;
+mod encode;
 pub mod engine;
 pub mod image;
 pub mod latents;
+mod load;
+pub mod metadata;
 pub mod progress;
 pub mod request;
 pub mod schedule;
