@@ -13,9 +13,9 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Diffusers' roundings: the yardstick of quality.
-    #[default]
     Original,
     /// The same maths on the fastest bf16 kernels.
+    #[default]
     Xl,
     /// fp8 where it is almost free of error.
     L,

@@ -8,6 +8,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::clip;
 use crate::model::t5;
+use crate::pipeline::Settings;
 use crate::pipeline::load::Components;
 
 /// Prompts whose states are kept: `--count` and comparisons come back to the same ones.
@@ -24,8 +25,8 @@ pub(crate) struct Encoded {
     pub(crate) dropped: [usize; 2],
 }
 
-/// A prompt and the length it was encoded for.
-type Key = (String, usize);
+/// What decides the states: CLIP's text, T5's text, T5's length.
+type Key = (String, String, usize);
 
 /// The states of the last few prompts.
 #[derive(Debug, Default)]
@@ -34,37 +35,31 @@ pub(crate) struct PromptCache {
 }
 
 impl PromptCache {
-    /// The states of `prompt` in `max_sequence_length` T5 tokens, computed or remembered.
+    /// The states of a request's prompts, computed or remembered.
     pub(crate) fn encode(
         &mut self,
         components: &Components,
-        prompt: &str,
-        max_sequence_length: usize,
+        settings: &Settings,
     ) -> Result<Rc<Encoded>> {
-        let same = |((text, length), _): &&(Key, Rc<Encoded>)| {
-            text == prompt && *length == max_sequence_length
-        };
-        if let Some((_, encoded)) = self.entries.iter().find(same) {
+        let prompt_2 = settings.prompt_2.as_ref().unwrap_or(&settings.prompt);
+        let key = (settings.prompt.clone(), prompt_2.clone(), settings.max_sequence_length);
+        if let Some((_, encoded)) = self.entries.iter().find(|(other, _)| *other == key) {
             return Ok(Rc::clone(encoded));
         }
-        let encoded = Rc::new(encode(components, prompt, max_sequence_length)?);
+        let encoded = Rc::new(encode(components, &key)?);
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
-        let key = (prompt.to_owned(), max_sequence_length);
         self.entries.push_back((key, Rc::clone(&encoded)));
         Ok(encoded)
     }
 }
 
-fn encode(
-    components: &Components,
-    prompt: &str,
-    max_sequence_length: usize,
-) -> Result<Encoded> {
-    let clip_tokens = components.clip_tokenizer.encode(prompt)?;
+fn encode(components: &Components, (prompt, prompt_2, t5_length): &Key) -> Result<Encoded> {
+    let clip_length = components.clip.config.max_position_embeddings;
+    let clip_tokens = components.clip_tokenizer.encode(prompt, clip_length)?;
     let pooled = clip::encode(&components.clip, &clip_tokens.ids)?;
-    let t5_tokens = components.t5_tokenizer.encode(prompt, max_sequence_length)?;
+    let t5_tokens = components.t5_tokenizer.encode(prompt_2, *t5_length)?;
     let ids = Tensor::from_host([t5_tokens.ids.len()], t5_tokens.ids);
     let txt = t5::encode(&components.t5, &ids)?;
     Ok(Encoded { txt, pooled, dropped: [clip_tokens.dropped, t5_tokens.dropped] })

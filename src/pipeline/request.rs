@@ -6,6 +6,8 @@ use std::str::FromStr;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
+use crate::ops::noise::Grid;
+use crate::pipeline::load::MAX_T5_TOKENS;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,10 +67,10 @@ impl fmt::Display for DType {
 /// Whose random numbers the initial noise repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rng {
-    /// A CUDA `torch.Generator`'s; `grid_blocks` is the card's limit of 256-thread blocks.
+    /// A CUDA `torch.Generator`'s, whose numbers depend on the card.
     TorchCuda {
-        /// Multiprocessors times blocks per multiprocessor: 1056 on an H100.
-        grid_blocks: u32,
+        /// How many blocks the card runs at once.
+        grid: Grid,
     },
     /// A CPU `torch.Generator`'s.
     TorchCpu,
@@ -76,12 +78,9 @@ pub enum Rng {
     TorchCpuLegacy,
 }
 
-/// Blocks that an H100 SXM runs at once: 132 multiprocessors, 8 blocks of 256 threads on each.
-pub const H100_GRID_BLOCKS: u32 = 132 * 8;
-
 impl Default for Rng {
     fn default() -> Self {
-        Self::TorchCuda { grid_blocks: H100_GRID_BLOCKS }
+        Self::TorchCuda { grid: Grid::H100 }
     }
 }
 
@@ -100,6 +99,8 @@ impl fmt::Display for Rng {
 pub struct Request {
     /// What the picture shows; `None` means the model's example prompt.
     pub prompt: Option<String>,
+    /// Another text for T5; `None` means that both encoders read the prompt.
+    pub prompt_2: Option<String>,
     /// Pixels, a multiple of 16.
     pub width: Option<usize>,
     /// Pixels, a multiple of 16.
@@ -140,6 +141,8 @@ pub struct Defaults {
 pub struct Settings {
     /// What the picture shows.
     pub prompt: String,
+    /// Another text for T5.
+    pub prompt_2: Option<String>,
     /// Pixels.
     pub width: usize,
     /// Pixels.
@@ -191,8 +194,8 @@ impl Settings {
         }
         let longest = defaults.max_sequence_length;
         let max_sequence_length = request.max_sequence_length.unwrap_or(longest);
-        check("max-sequence-length", (1..=512).contains(&max_sequence_length), || {
-            format!("expected 1 to 512, found {max_sequence_length}")
+        check("max-sequence-length", (1..=MAX_T5_TOKENS).contains(&max_sequence_length), || {
+            format!("expected 1 to {MAX_T5_TOKENS}, found {max_sequence_length}")
         })?;
         if let Some(latents) = &request.latents {
             let tokens = (height / 16) * (width / 16);
@@ -203,6 +206,7 @@ impl Settings {
         }
         Ok(Self {
             prompt: request.prompt.clone().unwrap_or_else(|| defaults.prompt.clone()),
+            prompt_2: request.prompt_2.clone(),
             width,
             height,
             steps,

@@ -1,0 +1,194 @@
+//! From a model's files to everything that an engine holds in memory.
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::File;
+use crate::files::Folder;
+use crate::model::config::SchedulerConfig;
+use crate::model::source::ModelFiles;
+use crate::model::tokenizer::ClipTokenizer;
+use crate::model::tokenizer::T5Tokenizer;
+use crate::model::weights::clip::ClipWeights;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::flux::FluxWeights;
+use crate::model::weights::t5::T5Weights;
+use crate::model::weights::vae::VaeWeights;
+use crate::pipeline::Defaults;
+
+/// The loaded networks and what feeds them.
+#[derive(Debug)]
+pub(crate) struct Components {
+    pub(crate) clip_tokenizer: ClipTokenizer,
+    pub(crate) t5_tokenizer: T5Tokenizer,
+    pub(crate) clip: ClipWeights,
+    pub(crate) t5: T5Weights,
+    pub(crate) flux: FluxWeights,
+    pub(crate) vae: VaeWeights,
+    pub(crate) scheduler: SchedulerConfig,
+}
+
+/// T5 tokens of dev and its family, and the most that any FLUX.1 model was trained for.
+pub(crate) const MAX_T5_TOKENS: usize = 512;
+/// T5 tokens of schnell.
+const SCHNELL_T5_TOKENS: usize = 256;
+/// Drawn when the model names no example: the prompt of the FLUX.1 model cards.
+const EXAMPLE_PROMPT: &str = "A cat holding a sign that says hello world";
+
+/// The fields of `elastic.json` that a plain run needs.
+#[derive(Debug, Deserialize)]
+struct Elastic {
+    example_prompt: Option<String>,
+}
+
+/// The field of `tokenizer_config.json` that says how long a text may be.
+#[derive(Debug, Deserialize)]
+struct TokenizerConfig {
+    // Some tokenizers write 1e30 for "no limit", which no integer holds.
+    model_max_length: Option<f64>,
+}
+
+impl Components {
+    /// Loads all of a model; matrices of the transformer and the encoders are kept as `dtype`, the
+    /// VAE as f32.
+    pub(crate) fn load(files: &ModelFiles, dtype: WeightDtype) -> Result<Self> {
+        // The small parts first: what is wrong with them shows before gigabytes are read.
+        let (clip_folder, t5_folder) = files.tokenizers()?;
+        let clip_tokenizer = clip_tokenizer(clip_folder)?;
+        let t5_tokenizer = t5_tokenizer(t5_folder)?;
+        let scheduler = files.scheduler_config()?;
+        expect_rows(clip_folder, clip_tokenizer.largest_id(), files.clip_config()?.vocab_size)?;
+        expect_rows(t5_folder, t5_tokenizer.largest_id(), files.t5_config()?.vocab_size)?;
+        let (flux, rest) = rayon::join(
+            || files.load_flux(dtype),
+            || {
+                Ok((
+                    files.load_clip(dtype)?,
+                    files.load_t5(dtype)?,
+                    files.load_vae(WeightDtype::F32)?,
+                ))
+            },
+        );
+        let flux = flux?;
+        let (clip, t5, vae) = rest?;
+        let widths = [
+            (
+                "joint_attention_dim",
+                flux.config.joint_attention_dim,
+                "T5's d_model",
+                t5.config.d_model,
+            ),
+            (
+                "pooled_projection_dim",
+                flux.config.pooled_projection_dim,
+                "CLIP's hidden_size",
+                clip.config.hidden_size,
+            ),
+            (
+                "out_channels",
+                flux.config.out_channels(),
+                "4 x the VAE's latent_channels",
+                4 * vae.config.latent_channels,
+            ),
+            ("in_channels", flux.config.in_channels, "out_channels", flux.config.out_channels()),
+        ];
+        for (field, found, partner, needed) in widths {
+            if found != needed {
+                let file = files.transformer.config.as_ref();
+                return Err(Error::Config {
+                    path: file.map_or_else(|| "transformer".into(), |file| file.path().to_owned()),
+                    field: field.to_owned(),
+                    expected: format!("{needed}, {partner}"),
+                    actual: found.to_string(),
+                });
+            }
+        }
+        Ok(Self { clip_tokenizer, t5_tokenizer, clip, t5, flux, vae, scheduler })
+    }
+
+    /// What a request without values gets.
+    pub(crate) fn defaults(&self, files: &ModelFiles) -> Result<Defaults> {
+        let guided = self.flux.config.guidance_embeds;
+        let side = self.vae.config.sample_size;
+        Ok(Defaults {
+            prompt: example_prompt(files.elastic.as_ref())?,
+            width: side,
+            height: side,
+            steps: if guided { 28 } else { 4 },
+            guidance: guided.then_some(3.5),
+            max_sequence_length: match tokenizer_length(files.tokenizers()?.1)? {
+                Some(length) => length.min(MAX_T5_TOKENS),
+                None if guided => MAX_T5_TOKENS,
+                None => SCHNELL_T5_TOKENS,
+            },
+        })
+    }
+}
+
+fn clip_tokenizer(folder: &Folder) -> Result<ClipTokenizer> {
+    if let (Some(vocab), Some(merges)) = (folder.file("vocab.json"), folder.file("merges.txt")) {
+        return ClipTokenizer::from_vocab_and_merges(
+            &vocab.bytes()?,
+            vocab.path(),
+            &merges.bytes()?,
+            merges.path(),
+        );
+    }
+    let file = required(folder, "tokenizer.json", "vocab.json with merges.txt, or tokenizer.json")?;
+    ClipTokenizer::from_json(&file.bytes()?, file.path())
+}
+
+fn t5_tokenizer(folder: &Folder) -> Result<T5Tokenizer> {
+    let file = required(folder, "tokenizer.json", "tokenizer.json")?;
+    T5Tokenizer::from_json(&file.bytes()?, file.path())
+}
+
+fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
+    folder.file(name).ok_or_else(|| Error::Format {
+        path: folder.path().to_owned(),
+        reason: format!("expected {expected} in this folder, found neither"),
+    })
+}
+
+/// Fails if a tokenizer knows ids that its encoder has no embedding for.
+fn expect_rows(folder: &Folder, largest_id: u32, rows: usize) -> Result<()> {
+    if (largest_id as usize) < rows {
+        return Ok(());
+    }
+    Err(Error::Format {
+        path: folder.path().to_owned(),
+        reason: format!(
+            "expected token ids below {rows}, the encoder's vocab_size, found {largest_id}; \
+             tokenizer and text encoder are of different models"
+        ),
+    })
+}
+
+/// The length in `tokenizer_config.json`, if it says one that means something.
+fn tokenizer_length(folder: &Folder) -> Result<Option<usize>> {
+    let Some(file) = folder.file("tokenizer_config.json") else { return Ok(None) };
+    let config: TokenizerConfig = parse(&file)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "only values from 1 to a million are cast"
+    )]
+    let length = |length: f64| (1.0..=1e6).contains(&length).then_some(length as usize);
+    Ok(config.model_max_length.and_then(length))
+}
+
+fn example_prompt(elastic: Option<&File>) -> Result<String> {
+    let named = match elastic {
+        Some(file) => parse::<Elastic>(file)?.example_prompt,
+        None => None,
+    };
+    Ok(named.unwrap_or_else(|| EXAMPLE_PROMPT.to_owned()))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(file: &File) -> Result<T> {
+    serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
+        path: file.path().to_owned(),
+        reason: format!("expected JSON: {error}"),
+    })
+}
