@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::model::tokenizer::TokenIds;
 use crate::model::tokenizer::Vocabulary;
 use crate::model::tokenizer::frame;
+use crate::model::tokenizer::parse;
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -21,6 +22,7 @@ const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// The tokenizer of CLIP's text model.
+#[derive(Debug)]
 pub struct ClipTokenizer {
     vocabulary: Vocabulary,
     start: u32,
@@ -29,7 +31,7 @@ pub struct ClipTokenizer {
 
 impl ClipTokenizer {
     /// From the two files of the diffusers layout: `vocab.json`, token to id, and `merges.txt`, a
-    /// version line and then one pair a line, most frequent first.
+    /// version line, if any, and then one pair a line, most frequent first.
     ///
     /// # Errors
     /// [`Error::Format`] or [`Error::Config`], naming the file: not such a file, a merge of tokens
@@ -46,7 +48,7 @@ impl ClipTokenizer {
         })?;
         let merges = parse_merges(merges, merges_path)?;
         let description = description(&vocab, &merges, vocab_path)?;
-        let tokenizer = serde_json::from_value(description).map_err(|error| Error::Format {
+        let tokenizer = parse(description).map_err(|error| Error::Format {
             path: vocab_path.to_owned(),
             reason: format!("does not go with {}: {error}", merges_path.display()),
         })?;
@@ -98,14 +100,16 @@ impl ClipTokenizer {
     }
 }
 
-/// The pairs of `merges.txt`. Its first line is a version; the reference drops it unread.
+/// The pairs of `merges.txt`, whose first line may be a version.
 fn parse_merges(merges: &[u8], path: &Path) -> Result<Vec<[String; 2]>> {
     let fail = |reason| Error::Format { path: path.to_owned(), reason };
     let text = std::str::from_utf8(merges)
         .map_err(|error| fail(format!("expected UTF-8 text: {error}")))?;
-    let lines = text.lines().enumerate().skip(1);
-    lines
-        .filter(|(_, line)| !line.is_empty())
+    let is_pair =
+        |index: usize, line: &str| !line.is_empty() && (index > 0 || !line.contains("#version:"));
+    text.lines()
+        .enumerate()
+        .filter(|&(index, line)| is_pair(index, line))
         .map(|(index, line)| match line.split_once(' ') {
             Some((left, right)) if !left.is_empty() && !right.is_empty() => {
                 Ok([left.to_owned(), right.to_owned()])

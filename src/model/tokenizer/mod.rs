@@ -1,14 +1,17 @@
 //! Text to token ids, as transformers 5.17 does it: CLIP (byte-level BPE) and T5 (Unigram).
 //!
 //! Both run on the `tokenizers` crate without its template, padding and truncation: those are
-//! [`frame`], so that a prompt's lost end can be counted and reported.
+//! `frame`, so that a prompt's lost end can be counted and reported.
 
 mod clip;
 mod t5;
 
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde_json::Value;
 use tokenizers::ModelWrapper;
 use tokenizers::Tokenizer;
 
@@ -28,6 +31,7 @@ pub struct TokenIds {
 }
 
 /// A file's tokenizer and the largest id it knows.
+#[derive(Debug)]
 struct Vocabulary {
     tokenizer: Tokenizer,
     path: PathBuf,
@@ -58,18 +62,18 @@ impl Vocabulary {
         Ok(Self { tokenizer, path: path.to_owned(), largest_id })
     }
 
+    /// Reads the parts of a `tokenizer.json` that turn text into ids.
     fn from_json(json: &[u8], path: &Path, kind: &'static str) -> Result<Self> {
-        let mut tokenizer: Tokenizer =
-            serde_json::from_slice(json).map_err(|error| Error::Format {
-                path: path.to_owned(),
-                reason: format!("expected a `tokenizer.json`: {error}"),
-            })?;
-        // The crate refuses only what would be wrong for every text.
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| Error::Format {
-            path: path.to_owned(),
-            reason: format!("expected a truncation that can be switched off: {error}"),
-        })?;
+        let fail = |reason| Error::Format { path: path.to_owned(), reason };
+        let mut description: Value = serde_json::from_slice(json)
+            .map_err(|error| fail(format!("expected a `tokenizer.json`: {error}")))?;
+        if let Some(parts) = description.as_object_mut() {
+            for unused in ["decoder", "padding", "post_processor", "truncation"] {
+                parts.remove(unused);
+            }
+        }
+        let tokenizer = parse(description)
+            .map_err(|error| fail(format!("expected a `tokenizer.json`: {error}")))?;
         Self::new(tokenizer, path, kind)
     }
 
@@ -85,12 +89,26 @@ impl Vocabulary {
 
     /// The ids of the text alone.
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| Error::Format {
+        let encode = || self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string());
+        let encoding = guarded(encode).map_err(|error| Error::Format {
             path: self.path.clone(),
             reason: format!("expected a vocabulary that covers the prompt: {error}"),
         })?;
         Ok(encoding.get_ids().to_vec())
     }
+}
+
+fn parse(description: Value) -> std::result::Result<Tokenizer, String> {
+    guarded(|| serde_json::from_value(description).map_err(|error| error.to_string()))
+}
+
+/// The crate trusts its files: a damaged character map makes it panic, when it is read or when a
+/// text reaches the damage. A file is input, so that becomes an error.
+fn guarded<T>(
+    call: impl FnOnce() -> std::result::Result<T, String>,
+) -> std::result::Result<T, String> {
+    // Nothing that the call could leave half done outlives it but a cache, which holds whole words.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err("the file is damaged".to_owned()))
 }
 
 /// `start`, as much of the text as fits, `end`, and `pad` up to `length`.

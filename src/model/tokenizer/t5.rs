@@ -1,6 +1,8 @@
 //! T5's tokenizer: SentencePiece Unigram, everything about it read from `tokenizer.json`.
 //!
-//! Source: `T5Tokenizer` of transformers 5.17 (`models/t5/tokenization_t5.py`).
+//! Source: `T5Tokenizer` of transformers 5.17 (`models/t5/tokenization_t5.py`), which splits at white
+//! space whatever the file says, as older files do: a file that only joins it (`Metaspace` alone)
+//! differs here in U+0085, the one white space that the character map keeps.
 
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use crate::model::tokenizer::Vocabulary;
 use crate::model::tokenizer::frame;
 
 /// The tokenizer of the T5 encoder.
+#[derive(Debug)]
 pub struct T5Tokenizer {
     vocabulary: Vocabulary,
     end: u32,
