@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail so, in their helpers too")]
 
+mod bfl;
+mod configs;
 mod damage;
 mod folders;
 mod fp8;
