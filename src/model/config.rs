@@ -2,8 +2,9 @@
 //! diffusers' older files leave a field out.
 
 mod check;
+mod fields;
 
-pub(crate) use check::Fields;
+pub(crate) use fields::Fields;
 
 use serde::Deserialize;
 

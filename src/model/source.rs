@@ -2,6 +2,7 @@
 //! in the Hugging Face cache.
 
 mod demo;
+mod digest;
 mod folder;
 mod model_files;
 mod single_file;
@@ -9,10 +10,10 @@ mod single_file;
 use std::path::Path;
 use std::path::PathBuf;
 
+pub use digest::WeightsDigest;
 pub use model_files::ComponentFiles;
 pub use model_files::ModelFiles;
 pub use model_files::Weights;
-pub use model_files::WeightsDigest;
 
 use crate::error::Error;
 use crate::error::Result;

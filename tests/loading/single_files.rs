@@ -1,7 +1,6 @@
 //! Single files against the tensors that diffusers has after loading the same model.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use flux_rt::files;
 use flux_rt::files::File;
@@ -12,16 +11,14 @@ use serde_json::Value;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::goldens;
+
 const TRANSFORMERS: [&str; 4] = [
     "transformer_bf16",
     "transformer_fp8_plain",
     "transformer_fp8_scale_weight",
     "transformer_fp8_weight_scale",
 ];
-
-pub(crate) fn goldens() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
-}
 
 fn open(name: &str) -> Checkpoint {
     let path = goldens().join(format!("single_files/{name}.safetensors"));

@@ -1,19 +1,13 @@
 //! Reading and checking of the JSON configs: what is absurd or not supported is refused here, with
 //! file and field, before any memory is taken for it.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-
-use serde::de::DeserializeOwned;
-use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::error::Error;
 use crate::error::Result;
 use crate::files::File;
 use crate::model::config::ClipConfig;
+use crate::model::config::Fields;
 use crate::model::config::FluxConfig;
 use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
@@ -24,100 +18,11 @@ const MAX_WIDTH: usize = 65_536;
 const MAX_LAYERS: usize = 1_024;
 const MAX_ROWS: usize = 1 << 24;
 
-/// A JSON object and the file it is from.
-#[derive(Debug)]
-pub(crate) struct Fields {
-    path: PathBuf,
-    object: Map<String, Value>,
-}
-
-impl Fields {
-    /// Reads a file that holds one JSON object.
-    pub(crate) fn read(file: &File) -> Result<Self> {
-        let path = file.path();
-        let object = serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
-            path: path.into(),
-            reason: format!("expected a JSON object: {error}"),
-        })?;
-        Ok(Self { path: path.into(), object })
-    }
-
-    /// A field; absent and null are the same.
-    pub(crate) fn get(&self, field: &str) -> Option<&Value> {
-        self.object.get(field).filter(|value| !value.is_null())
-    }
-
-    /// Fails with what the field holds.
-    pub(crate) fn refuse<T>(&self, field: &str, expected: impl Display) -> Result<T> {
-        let actual = self.get(field).map_or("nothing".into(), Value::to_string);
-        Err(self.error(field, expected, actual))
-    }
-
-    fn error(&self, field: &str, expected: impl Display, actual: String) -> Error {
-        let (path, field, expected) = (self.path.clone(), field.into(), expected.to_string());
-        Error::Config { path, field, expected, actual }
-    }
-
-    /// Every one of `fields` must be there and lie in `range`.
-    fn sizes(&self, fields: &[&str], range: RangeInclusive<usize>) -> Result<()> {
-        for field in fields {
-            let value =
-                self.get(field).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-            if !value.is_some_and(|value| range.contains(&value)) {
-                let expected = format!("a whole number from {} to {}", range.start(), range.end());
-                return self.refuse(field, expected);
-            }
-        }
-        Ok(())
-    }
-
-    /// Every one of `fields` must be there and be a finite number above `low`.
-    fn numbers_above(&self, low: f64, fields: &[&str]) -> Result<()> {
-        for field in fields {
-            let value = self.get(field).and_then(Value::as_f64);
-            if !value.is_some_and(|value| value > low && value.is_finite()) {
-                return self.refuse(field, format!("a number above {low}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the field is present it must have this value: another would need other maths.
-    pub(crate) fn only(&self, field: &str, value: &Value) -> Result<()> {
-        match self.get(field) {
-            Some(found) if found != value => self.refuse(field, format!("{value}")),
-            _ => Ok(()),
-        }
-    }
-
-    /// The field must be there and have this value.
-    pub(crate) fn exactly(&self, field: &str, value: &Value) -> Result<()> {
-        if self.get(field) == Some(value) { Ok(()) } else { self.refuse(field, format!("{value}")) }
-    }
-
-    /// The fields must be null or absent.
-    fn absent(&self, fields: &[&str]) -> Result<()> {
-        let found = fields.iter().find(|field| self.get(field).is_some());
-        found.map_or(Ok(()), |field| self.refuse(field, "null"))
-    }
-
-    /// The whole object as a config; call it after the fields' own checks, which say more.
-    fn parse<C: DeserializeOwned>(&self) -> Result<C> {
-        // Null is absent, so that defaults apply to both.
-        let object = self.object.iter().filter(|(_, value)| !value.is_null());
-        let object = object.map(|(field, value)| (field.clone(), value.clone())).collect();
-        serde_json::from_value(Value::Object(object)).map_err(|error| Error::Format {
-            path: self.path.clone(),
-            reason: format!("not a config of this kind: {error}"),
-        })
-    }
-}
-
 impl FluxConfig {
     /// Reads and checks `transformer/config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    /// [`crate::Error::Config`] for a field that is missing, absurd or not supported.
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("FluxTransformer2DModel"))?;
@@ -164,7 +69,7 @@ impl VaeConfig {
     /// Reads and checks `vae/config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    /// [`crate::Error::Config`] for a field that is missing, absurd or not supported.
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("AutoencoderKL"))?;
@@ -205,7 +110,7 @@ impl ClipConfig {
     /// Reads and checks `text_encoder/config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    /// [`crate::Error::Config`] for a field that is missing, absurd or not supported.
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("model_type", &json!("clip_text_model"))?;
@@ -231,7 +136,7 @@ impl T5Config {
     /// Reads and checks `text_encoder_2/config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    /// [`crate::Error::Config`] for a field that is missing, absurd or not supported.
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("model_type", &json!("t5"))?;
@@ -265,7 +170,7 @@ impl SchedulerConfig {
     /// Reads and checks `scheduler/scheduler_config.json`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a field that is missing, absurd or not supported.
+    /// [`crate::Error::Config`] for a field that is missing, absurd or not supported.
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("FlowMatchEulerDiscreteScheduler"))?;

@@ -1,11 +1,5 @@
 //! The files of a model that was found, and the loading of its parts.
 
-use std::path::Path;
-
-use rayon::prelude::*;
-use sha2::Digest;
-use sha2::Sha256;
-
 use crate::error::Error;
 use crate::error::Result;
 use crate::files::File;
@@ -15,13 +9,13 @@ use crate::model::config::FluxConfig;
 use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
-use crate::model::weights::checkpoint;
 use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::clip::ClipWeights;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::shards::weight_files;
 use crate::model::weights::t5::T5Weights;
 use crate::model::weights::vae::VaeWeights;
 
@@ -68,15 +62,6 @@ pub enum Weights {
     File(File),
 }
 
-/// What a weight file holds, for records.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WeightsDigest {
-    /// The network's folder name and the file's name: `vae/diffusion_pytorch_model.safetensors`.
-    pub file: String,
-    /// SHA-256, 64 hex digits.
-    pub sha256: String,
-}
-
 impl ComponentFiles {
     /// The network in a diffusers component folder.
     pub(super) fn of_folder(component: Component, folder: Folder) -> Self {
@@ -100,7 +85,7 @@ impl ComponentFiles {
     /// If the folder holds none, or its index is broken.
     pub fn files(&self) -> Result<Vec<File>> {
         match &self.weights {
-            Weights::Folder(folder) => Ok(checkpoint::weight_files(folder)?.0),
+            Weights::Folder(folder) => Ok(weight_files(folder)?.files),
             Weights::File(file) => Ok(vec![file.clone()]),
         }
     }
@@ -226,30 +211,6 @@ impl ModelFiles {
         })
     }
 
-    /// The SHA-256 of every weight file, computed now on all cores (about 2 GB/s a core); files of
-    /// the Hugging Face cache are named by theirs, which is taken instead.
-    ///
-    /// # Errors
-    /// If a file cannot be read.
-    pub fn digests(&self) -> Result<Vec<WeightsDigest>> {
-        let mut files: Vec<(Component, File)> = Vec::new();
-        for component in Component::ALL {
-            for file in self.component(component).files()? {
-                if !files.iter().any(|(_, other)| *other == file) {
-                    files.push((component, file));
-                }
-            }
-        }
-        let digest = |(component, file): (Component, File)| {
-            let sha256 = match blob_digest(file.path()) {
-                Some(known) => known,
-                None => hex(&Sha256::digest(&*file.bytes()?)),
-            };
-            Ok(WeightsDigest { file: format!("{}/{}", component.folder(), file.name()), sha256 })
-        };
-        files.into_par_iter().map(digest).collect()
-    }
-
     /// CLIP's tokenizer and T5's.
     ///
     /// # Errors
@@ -270,17 +231,4 @@ impl ModelFiles {
             self.tokenizer_2.as_ref().ok_or_else(|| missing("tokenizer_2", "tokenizer-2"))?,
         ))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The digest in the name of the blob that a file of the Hugging Face cache links to.
-fn blob_digest(path: &Path) -> Option<String> {
-    let target = std::fs::read_link(path).ok()?;
-    let in_blobs = target.parent()?.file_name()? == "blobs";
-    let name = target.file_name()?.to_str()?;
-    let is_sha256 = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (in_blobs && is_sha256).then(|| name.to_owned())
 }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use crate::error::Error;
 use crate::error::Result;
 use crate::files::Bytes;
@@ -14,12 +12,8 @@ use crate::files::Folder;
 use crate::model::weights::header;
 use crate::model::weights::header::Header;
 use crate::model::weights::header::StoredTensor;
-use crate::model::weights::header::UniqueMap;
-
-/// File names of a component's weights without `.safetensors`: diffusers', transformers'.
-const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
-/// In the order of preference when a folder holds several.
-const VARIANTS: [&str; 3] = ["", ".bf16", ".fp16"];
+use crate::model::weights::shards::Index;
+use crate::model::weights::shards::weight_files;
 
 /// Weight files, mapped, with checked headers.
 #[derive(Debug)]
@@ -37,12 +31,6 @@ struct Shard {
     metadata: BTreeMap<String, String>,
 }
 
-/// `*.safetensors.index.json`.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: UniqueMap,
-}
-
 impl Checkpoint {
     /// Opens one file.
     ///
@@ -58,10 +46,10 @@ impl Checkpoint {
     /// As [`Checkpoint::open`]; also if there are no weights, or if the index of sharded weights
     /// does not match the shards.
     pub fn open_folder(folder: &Folder) -> Result<Self> {
-        let (files, index) = weight_files(folder)?;
-        let checkpoint = Self::of_files(folder.path().into(), &files)?;
-        if let Some((path, weight_map)) = index {
-            checkpoint.check_index(&path, &weight_map)?;
+        let found = weight_files(folder)?;
+        let checkpoint = Self::of_files(folder.path().into(), &found.files)?;
+        if let Some(index) = found.index {
+            checkpoint.check_index(&index)?;
         }
         Ok(checkpoint)
     }
@@ -86,9 +74,9 @@ impl Checkpoint {
     }
 
     /// Every tensor must lie in the shard that the index names, and the index must name every one.
-    fn check_index(&self, path: &Path, weight_map: &BTreeMap<String, String>) -> Result<()> {
+    fn check_index(&self, Index { path, weight_map }: &Index) -> Result<()> {
         let error = |tensor: &str, expected: String, actual: String| {
-            Err(Error::Weight { file: path.into(), tensor: tensor.into(), expected, actual })
+            Err(Error::Weight { file: path.clone(), tensor: tensor.into(), expected, actual })
         };
         for (name, shard) in weight_map {
             let expected = format!("to be in {shard} as the index says");
@@ -168,62 +156,4 @@ impl Checkpoint {
     fn file_of(&self, name: &str) -> Option<&File> {
         self.tensors.get(name).map(|(shard, _)| &self.shards[*shard].file)
     }
-}
-
-/// The weight files of a component's folder; for sharded ones also the index and its path.
-pub(crate) fn weight_files(
-    folder: &Folder,
-) -> Result<(Vec<File>, Option<(PathBuf, BTreeMap<String, String>)>)> {
-    for stem in STEMS {
-        for variant in VARIANTS {
-            // Newer and older spelling of a variant's index.
-            let indices = [
-                format!("{stem}.safetensors.index{variant}.json"),
-                format!("{stem}{variant}.safetensors.index.json"),
-            ];
-            if let Some(index) = indices.iter().find_map(|name| folder.file(name)) {
-                return sharded(folder, &index);
-            }
-            if let Some(file) = folder.file(&format!("{stem}{variant}.safetensors")) {
-                return Ok((vec![file], None));
-            }
-        }
-    }
-    let stems = STEMS.map(|stem| format!("{stem}.safetensors")).join(" or ");
-    let found = folder.names()?.join(", ");
-    let reason = format!("expected {stems}, or an index of its shards; found {found}");
-    Err(Error::Format { path: folder.path().into(), reason })
-}
-
-fn sharded(
-    folder: &Folder,
-    index: &File,
-) -> Result<(Vec<File>, Option<(PathBuf, BTreeMap<String, String>)>)> {
-    let path = index.path();
-    let format = |reason| Error::Format { path: path.into(), reason };
-    let Index { weight_map: UniqueMap(weight_map) } = serde_json::from_str(&index.text()?)
-        .map_err(|error| format(format!("not a valid index of shards: {error}")))?;
-    let mut names: Vec<&String> = weight_map.values().collect();
-    names.sort();
-    names.dedup();
-    let mut files = Vec::new();
-    for name in names {
-        if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
-            let reason =
-                format!("expected shards that are safetensors files beside it, found `{name}`");
-            return Err(format(reason));
-        }
-        let Some(file) = folder.file(name) else {
-            let tensor = weight_map.iter().find(|(_, shard)| *shard == name);
-            let tensor = tensor.map(|(tensor, _)| tensor.clone()).unwrap_or_default();
-            let (expected, actual) =
-                (format!("shard {name} beside the index"), "no such file".into());
-            return Err(Error::Weight { file: path.into(), tensor, expected, actual });
-        };
-        files.push(file);
-    }
-    if files.is_empty() {
-        return Err(format("expected at least one tensor in `weight_map`, found none".into()));
-    }
-    Ok((files, Some((path.into(), weight_map))))
 }

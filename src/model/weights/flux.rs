@@ -4,7 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::weights::dtype::WeightDtype;
-use crate::model::weights::reader::Part;
+use crate::model::weights::fuse::Part;
 use crate::model::weights::reader::Reader;
 use crate::ops::gemm::Linear;
 

@@ -71,6 +71,7 @@ impl VaeConfig {
     /// # Errors
     /// [`Error::Weight`] if a tensor is missing that tells a size.
     pub fn infer(reader: &Reader<'_>) -> Result<Self> {
+        const GROUPS: usize = 32;
         let [_, latent_channels, _, _] = reader.dims("decoder.conv_in.weight")?;
         let levels = reader.count("encoder.down_blocks.");
         let channels = |level| -> Result<usize> {
@@ -78,11 +79,19 @@ impl VaeConfig {
                 reader.dims(&format!("encoder.down_blocks.{level}.resnets.0.conv1.bias"))?;
             Ok(out)
         };
+        let block_out_channels: Vec<usize> = (0..levels).map(channels).collect::<Result<_>>()?;
+        if let Some(odd) =
+            block_out_channels.iter().find(|channels| !channels.is_multiple_of(GROUPS))
+        {
+            let (file, tensor) = (reader.path().into(), "encoder.down_blocks".into());
+            let expected = format!("channels in {GROUPS} groups, since there is no config.json");
+            return Err(Error::Weight { file, tensor, expected, actual: format!("{odd}") });
+        }
         Ok(Self {
             latent_channels,
-            block_out_channels: (0..levels).map(channels).collect::<Result<_>>()?,
+            block_out_channels,
             layers_per_block: reader.count("encoder.down_blocks.0.resnets."),
-            norm_num_groups: 32,
+            norm_num_groups: GROUPS,
             mid_block_add_attention: reader
                 .shape("decoder.mid_block.attentions.0.to_q.weight")
                 .is_some(),

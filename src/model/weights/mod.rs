@@ -1,16 +1,18 @@
 //! From weight files to typed tensors; every checkpoint name and split order lives in this folder.
 //!
-//! [`checkpoint`] opens files (checked by `header`), [`naming`] gives their tensors diffusers'
-//! names, [`reader`] checks, fuses and converts them (`dtype`); the other files say what each
-//! network holds. `infer` tells a config from the shapes of a file that comes without one.
+//! [`checkpoint`] opens files (found by `shards`, checked by `header`), [`naming`] gives their tensors diffusers'
+//! names, [`reader`] checks them, `fuse` joins and converts them ([`dtype`]); the other files say
+//! what each network holds. `infer` tells a config from the shapes of a file that comes without one.
 
 pub mod checkpoint;
 pub mod clip;
 pub mod dtype;
 pub mod flux;
+mod fuse;
 mod header;
 mod infer;
 pub mod naming;
 pub mod reader;
+pub(crate) mod shards;
 pub mod t5;
 pub mod vae;

@@ -184,12 +184,12 @@ impl View {
         let rows = stored.shape.first().copied().unwrap_or(1);
         let mut shape = stored.shape.clone();
         let ranges = match cut {
-            Cut::Whole => vec![0..rows],
+            Cut::Whole => [0..rows, 0..0],
             Cut::Squeezed => {
                 if let [_, _, 1, 1] = shape[..] {
                     shape.truncate(2);
                 }
-                vec![0..rows]
+                [0..rows, 0..0]
             }
             Cut::Third(_) if !rows.is_multiple_of(3) => {
                 return Err(checkpoint.error(
@@ -198,7 +198,7 @@ impl View {
                     format!("{rows}"),
                 ));
             }
-            Cut::Third(part) => vec![rows / 3 * part..rows / 3 * (part + 1)],
+            Cut::Third(part) => [rows / 3 * part..rows / 3 * (part + 1), 0..0],
             Cut::Swapped if !rows.is_multiple_of(2) => {
                 return Err(checkpoint.error(
                     name,
@@ -206,7 +206,7 @@ impl View {
                     format!("{rows}"),
                 ));
             }
-            Cut::Swapped => vec![rows / 2..rows, 0..rows / 2],
+            Cut::Swapped => [rows / 2..rows, 0..rows / 2],
             Cut::Linear1(part) => {
                 let hidden = hidden_size(checkpoint, name, stored);
                 if hidden == 0 || rows / hidden < 3 {
@@ -214,7 +214,7 @@ impl View {
                     return Err(checkpoint.error(name, expected, format!("{rows} rows")));
                 }
                 let end = if part == 3 { rows } else { hidden * (part + 1) };
-                vec![hidden * part..end]
+                [hidden * part..end, 0..0]
             }
         };
         if let Some(first) = shape.first_mut() {

@@ -1,0 +1,60 @@
+//! SHA-256 of the weight files, for the metadata of pictures.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::error::Result;
+use crate::files::File;
+use crate::model::source::ModelFiles;
+use crate::model::weights::naming::Component;
+
+/// What a weight file holds, for records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightsDigest {
+    /// The network's folder name and the file's name: `vae/diffusion_pytorch_model.safetensors`.
+    pub file: String,
+    /// SHA-256, 64 hex digits.
+    pub sha256: String,
+}
+
+impl ModelFiles {
+    /// The SHA-256 of every weight file, computed now on all cores (about 2 GB/s a core); files of
+    /// the Hugging Face cache are named by theirs, which is taken instead.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn digests(&self) -> Result<Vec<WeightsDigest>> {
+        let mut files: Vec<(Component, File)> = Vec::new();
+        for component in Component::ALL {
+            for file in self.component(component).files()? {
+                if !files.iter().any(|(_, other)| *other == file) {
+                    files.push((component, file));
+                }
+            }
+        }
+        let digest = |(component, file): (Component, File)| {
+            let sha256 = match blob_digest(file.path()) {
+                Some(known) => known,
+                None => hex(&Sha256::digest(&*file.bytes()?)),
+            };
+            Ok(WeightsDigest { file: format!("{}/{}", component.folder(), file.name()), sha256 })
+        };
+        files.into_par_iter().map(digest).collect()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest in the name of the blob that a file of the Hugging Face cache links to.
+fn blob_digest(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let in_blobs = target.parent()?.file_name()? == "blobs";
+    let name = target.file_name()?.to_str()?;
+    let is_sha256 = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (in_blobs && is_sha256).then(|| name.to_owned())
+}
