@@ -73,6 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
     fn products_with_strides_and_both_layouts() {
         // a = columns 1..3 of [2, 4]; hand-worked.
         let a = [9.0, 1.0, 2.0, 9.0, 9.0, 3.0, 4.0, 9.0];

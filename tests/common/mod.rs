@@ -1,4 +1,5 @@
 //! Comparing tensors: finite, per element, and in relative L2. NaN never passes.
+#![allow(clippy::panic, reason = "what differs fails the test")]
 
 /// How far a result may lie from what is expected.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Every op against plain loops in f64, hand-worked values and the libraries it repeats.
 #![expect(
     clippy::float_cmp,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "hand-worked values are exact, and a helper of a test may fail it"
 )]

@@ -1,4 +1,9 @@
 //! Whole runs from prompt to pixels against diffusers' `FluxPipeline`.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail it; the fixture's numbers are small"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
