@@ -18,6 +18,8 @@ use flux_rt::model::weights::dtype::WeightDtype;
 use flux_rt::model::weights::flux::FluxWeights;
 use flux_rt::model::weights::naming::Component;
 use flux_rt::model::weights::reader::Reader;
+use flux_rt::ops::euler_step::LatentRounding;
+use flux_rt::ops::euler_step::euler_step;
 
 use crate::Expected;
 use crate::FOLDERS;
@@ -210,6 +212,50 @@ fn whole_forward() {
     for name in FOLDERS {
         let case = case(name, WeightDtype::F32);
         case.check("output", whole(&case).host(), WHOLE);
+    }
+}
+
+#[test]
+fn every_step_of_a_whole_run() {
+    for name in FOLDERS {
+        let Case { expected, weights, .. } = case(name, WeightDtype::F32);
+        let config = &weights.config;
+        let run = &golden::json(&format!("{name}/expected.json"))["run"];
+        let tokens = |side: &str| run[side].as_u64().unwrap() as usize / 16;
+        let txt: Tensor<Act, 2> =
+            expected.matrix("pipeline.prompt_embeds", config.joint_attention_dim);
+        let guidance =
+            config.guidance_embeds.then(|| 1000.0 * run["guidance"].as_f64().unwrap() as f32);
+        let prepared = prepare(
+            &weights,
+            &Conditioning {
+                txt: txt.matrix(),
+                pooled: &expected.values("pipeline.pooled"),
+                timesteps: &expected.values("pipeline.timesteps"),
+                guidance,
+                grid: [tokens("height"), tokens("width")],
+            },
+        )
+        .unwrap();
+        let sigmas = expected.values("pipeline.sigmas");
+        let sigmas = Tensor::from_host([sigmas.len()], sigmas);
+        let mut step = Tensor::from_host([1], vec![0]);
+        let mut latents: Tensor<Act, 2> = expected.matrix("pipeline.packed", config.in_channels);
+        let [img_len, _] = latents.shape();
+        let mut workspace = Workspace::new(config, txt.shape()[0] + img_len);
+        let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
+        for index in 0..sigmas.shape()[0] - 1 {
+            let input = latents.matrix();
+            flux::forward(&mut velocity, &mut workspace, input, &weights, &prepared, &step)
+                .unwrap();
+            let what = format!("{name} velocity {index}");
+            let golden = expected.values(&format!("pipeline.velocity.{index}"));
+            assert_close(&what, velocity.host(), &golden, WHOLE);
+            euler_step(&mut latents, &velocity, &sigmas, &mut step, LatentRounding::F32).unwrap();
+            let what = format!("{name} latents {index}");
+            let golden = expected.values(&format!("pipeline.latents.{index}"));
+            assert_close(&what, latents.host(), &golden, WHOLE);
+        }
     }
 }
 

@@ -120,3 +120,17 @@ fn t5_position_bias_in_every_bucket() {
         assert_eq!(bias.host(), expected, "{pipeline}");
     }
 }
+
+#[test]
+fn states_of_a_whole_run() {
+    for pipeline in FOLDERS {
+        let expected = Expected::of(pipeline);
+        let pooled = clip::encode(&load_clip(pipeline), &ids(expected.values("pipeline.clip_ids")));
+        let golden = expected.values("pipeline.pooled");
+        assert_close(&format!("{pipeline} pooled"), pooled.unwrap().host(), &golden, F32);
+        let ids = ids(expected.values("pipeline.t5_ids"));
+        let states = t5::encode(&load_t5(pipeline), &Tensor::from_host([ids.len()], ids)).unwrap();
+        let golden = expected.values("pipeline.prompt_embeds");
+        assert_close(&format!("{pipeline} prompt_embeds"), states.host(), &golden, F32);
+    }
+}

@@ -14,6 +14,7 @@ use flux_rt::model::weights::reader::Reader;
 use flux_rt::model::weights::vae::VaeWeights;
 use flux_rt::ops::conv2d::Stride;
 use flux_rt::ops::gemm::Activation;
+use flux_rt::ops::pack::unpack;
 
 use crate::Expected;
 use crate::FOLDERS;
@@ -127,5 +128,21 @@ fn whole_decoder_and_encoder() {
             let half = Tensor::from_host([height, width, channels], half);
             check(&expected, pipeline, &format!("vae.encode.{name}"), &half, WHOLE);
         }
+    }
+}
+
+#[test]
+fn latents_of_a_whole_run_become_the_decoders_input() {
+    for pipeline in FOLDERS {
+        let expected = Expected::of(pipeline);
+        let config = load(pipeline).config;
+        let run = &golden::json(&format!("{pipeline}/expected.json"))["run"];
+        let [height, width] =
+            ["height", "width"].map(|side| run[side].as_u64().unwrap() as usize / 8);
+        let last = run["steps"].as_u64().unwrap() - 1;
+        let latents: Tensor<Act, 2> = expected.matrix(&format!("pipeline.latents.{last}"), 64);
+        let mut z = Tensor::zeros([height, width, config.latent_channels]);
+        unpack(&mut z, &latents, config.scaling_factor, config.shift_factor).unwrap();
+        check(&expected, pipeline, "pipeline.z", &z, F32);
     }
 }
