@@ -146,7 +146,7 @@ impl Reader<'_> {
             return Ok(Vec::new());
         }
         let total = pieces.iter().map(|(_, range)| range.len()).sum();
-        let mut data = vec![T::zeroed(); total];
+        let mut data = T::zeros(total);
         let mut rest = &mut data[..];
         for (view, range) in pieces {
             let unfit =
