@@ -145,7 +145,6 @@ fn e5m2(byte: u8) -> f32 {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these conversions are exact")]
 mod tests {
     use super::*;
 

@@ -44,7 +44,7 @@ impl Reader<'_> {
     /// A whole tensor as f32, row-major, whatever its shape.
     ///
     /// # Errors
-    /// [`Error::Weight`] if there is no such tensor or its dtype is none of weights.
+    /// [`crate::Error::Weight`] if there is no such tensor or its dtype is none of weights.
     pub fn to_f32(&mut self, name: &str) -> Result<Vec<f32>> {
         let shape = self.shape(name).unwrap_or_default().to_vec();
         let view = self.view(name, &shape)?;
