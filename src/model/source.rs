@@ -3,6 +3,7 @@
 
 mod demo;
 mod digest;
+mod fit;
 mod folder;
 mod model_files;
 mod single_file;
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 pub use digest::WeightsDigest;
+pub use fit::ModelConfigs;
 pub use model_files::ComponentFiles;
 pub use model_files::ModelFiles;
 pub use model_files::Weights;
@@ -117,6 +119,20 @@ impl ModelSource {
         Err(self.no_such_path(path))
     }
 
+    /// The tokenizer's folder that the user names, else the one in the model.
+    fn tokenizer_in(
+        &self,
+        named: Option<&Path>,
+        model: &Folder,
+        name: &str,
+    ) -> Result<Option<Folder>> {
+        match named {
+            Some(path) if path.is_dir() => Ok(Some(Folder::Disk(path.into()))),
+            Some(path) => Err(self.no_such_path(path)),
+            None => Ok(model.folder(name)),
+        }
+    }
+
     /// The error for a component that is nowhere.
     fn missing(&self, component: Component, place: &Path) -> Error {
         let name = component.folder();
@@ -128,7 +144,7 @@ impl ModelSource {
     }
 
     fn no_such_path(&self, path: &Path) -> Error {
-        let searched = format!("there is no file or folder {}", path.display());
+        let searched = format!("there is no such file or folder as {}", path.display());
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let siblings = files::list(parent.unwrap_or(Path::new("."))).unwrap_or_default();
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -124,6 +124,7 @@ fn what_is_not_supported_is_refused() {
     let cases = [
         (FILES[0], "_class_name", json!("SD3Transformer2DModel")),
         (FILES[0], "patch_size", json!(2)),
+        (FILES[0], "quantization_config", json!({"load_in_4bit": true})),
         (FILES[0], "out_channels", json!(0)),
         (FILES[0], "guidance_embeds", json!(null)),
         (FILES[0], "num_attention_heads", json!(60_000)),
@@ -141,6 +142,7 @@ fn what_is_not_supported_is_refused() {
         (FILES[1], "latents_mean", json!([0.0])),
         (FILES[1], "shift_factor", json!(null)),
         (FILES[1], "scaling_factor", json!(0.0)),
+        (FILES[1], "shift_factor", json!(1e300)),
         (FILES[1], "block_out_channels", json!([8, 8, 8, 12])),
         (FILES[1], "block_out_channels", json!([])),
         (FILES[1], "block_out_channels", json!([0, 8, 8, 8])),

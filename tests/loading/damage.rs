@@ -3,13 +3,20 @@
 use std::path::PathBuf;
 
 use flux_rt::Error;
+use flux_rt::files;
 use flux_rt::files::File;
+use flux_rt::model::config::FluxConfig;
 use flux_rt::model::weights::checkpoint::Checkpoint;
+use flux_rt::model::weights::dtype::WeightDtype;
+use flux_rt::model::weights::flux::FluxWeights;
+use flux_rt::model::weights::naming::Component;
+use flux_rt::model::weights::reader::Reader;
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::goldens;
 use crate::writer;
 use crate::writer::Writer;
 
@@ -199,6 +206,37 @@ proptest! {
             let mut names = reference.names();
             names.sort_unstable();
             prop_assert!(checkpoint.names().eq(names));
+        }
+    }
+
+    /// A real file with a few changed bytes in its header loads or is refused, but never panics.
+    #[test]
+    fn a_damaged_network_never_panics(
+        changes in proptest::collection::vec((0..20_000_usize, any::<u8>()), 1..4),
+    ) {
+        let path = goldens().join("single_files/transformer_fp8_scale_weight.safetensors");
+        let mut bytes = files::map(&path).unwrap().to_vec();
+        let length = 8 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        for (at, byte) in changes {
+            bytes[8 + at % (length - 8)] = byte;
+        }
+        if let Ok(checkpoint) = Case::new().open(&bytes)
+            && let Ok(mut reader) = Reader::new(&checkpoint, Component::Transformer)
+        {
+            drop(FluxConfig::infer(&reader));
+            let config = FluxConfig {
+                in_channels: 64,
+                out_channels: None,
+                num_layers: 1,
+                num_single_layers: 1,
+                attention_head_dim: 16,
+                num_attention_heads: 1,
+                joint_attention_dim: 48,
+                pooled_projection_dim: 64,
+                guidance_embeds: true,
+                axes_dims_rope: [4, 6, 6],
+            };
+            drop(FluxWeights::load(&mut reader, &config, WeightDtype::Bf16));
         }
     }
 

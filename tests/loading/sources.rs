@@ -183,6 +183,10 @@ fn a_file_with_one_network_asks_for_the_others() {
     assert!(error.contains("--text-encoder-2 PATH"), "{error}");
     named.text_encoder_2 = Some(folder.join("t5xxl_fp8_e4m3fn.safetensors"));
     named.resolve_with(&no_env).unwrap().load_flux(WeightDtype::Bf16).unwrap();
+    named.tokenizer = Some(folder.join("tokens"));
+    let error = named.resolve_with(&no_env).unwrap_err();
+    assert_eq!(error.exit_code(), 4, "{error}");
+    named.tokenizer = None;
     named.vae = Some(folder.join("ea.safetensors"));
     let error = named.resolve_with(&no_env).unwrap_err().to_string();
     assert!(error.contains("did you mean") && error.contains("ae.safetensors"), "{error}");
@@ -223,6 +227,33 @@ fn other_pipelines_are_refused() {
     std::fs::remove_dir_all(folder.join("vae")).unwrap();
     let message = source(&folder).resolve_with(&no_env).unwrap_err().to_string();
     assert!(message.contains("its vae is not in") && message.contains("--vae PATH"), "{message}");
+}
+
+#[test]
+fn networks_must_fit_each_other() {
+    let dev = goldens().join("dev");
+    for model in ["dev", "schnell"] {
+        let configs =
+            source(&goldens().join(model)).resolve_with(&no_env).unwrap().configs().unwrap();
+        assert_eq!(configs.flux.guidance_embeds, model == "dev");
+    }
+    let unfit = |change: &dyn Fn(&mut ModelSource)| {
+        let mut mixed = source(&goldens().join("schnell"));
+        change(&mut mixed);
+        mixed.resolve_with(&no_env).unwrap().configs().unwrap_err().to_string()
+    };
+    let message = unfit(&|mixed| mixed.text_encoder_2 = Some(dev.join("text_encoder_2")));
+    assert!(
+        message.contains("`joint_attention_dim`: expected 64, T5's d_model, found 48"),
+        "{message}"
+    );
+    let message = unfit(&|mixed| mixed.text_encoder = Some(dev.join("text_encoder")));
+    assert!(message.contains("`pooled_projection_dim`: expected 32"), "{message}");
+    let message = unfit(&|mixed| {
+        mixed.transformer = Some(dev.join("transformer"));
+        mixed.text_encoder = Some(dev.join("text_encoder"));
+    });
+    assert!(message.contains("`joint_attention_dim`: expected 48"), "{message}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl FluxConfig {
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("FluxTransformer2DModel"))?;
+        fields.absent(&["quantization_config"])?;
         let widths =
             ["in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim"];
         fields.sizes(&widths, 1..=MAX_WIDTH)?;
@@ -76,8 +77,8 @@ impl VaeConfig {
         fields.sizes(&["latent_channels", "norm_num_groups"], 1..=MAX_WIDTH)?;
         fields.sizes(&["layers_per_block"], 1..=MAX_LAYERS)?;
         fields.sizes(&["sample_size"], 1..=MAX_WIDTH)?;
-        fields.numbers_above(0.0, &["scaling_factor"])?;
-        fields.numbers_above(f64::MIN, &["shift_factor"])?;
+        fields.positive(&["scaling_factor"])?;
+        fields.numbers(&["shift_factor"])?;
         for (field, value) in
             [("in_channels", json!(3)), ("out_channels", json!(3)), ("act_fn", json!("silu"))]
         {
@@ -121,7 +122,7 @@ impl ClipConfig {
         fields.sizes(&["num_hidden_layers"], 1..=MAX_LAYERS)?;
         fields.sizes(&["eos_token_id"], 0..=MAX_ROWS)?;
         if fields.get("layer_norm_eps").is_some() {
-            fields.numbers_above(0.0, &["layer_norm_eps"])?;
+            fields.positive(&["layer_norm_eps"])?;
         }
         let config: Self = fields.parse()?;
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
@@ -140,6 +141,7 @@ impl T5Config {
     pub fn read(file: &File) -> Result<Self> {
         let fields = Fields::read(file)?;
         fields.only("model_type", &json!("t5"))?;
+        fields.absent(&["quantization_config"])?;
         fields.exactly("feed_forward_proj", &json!("gated-gelu"))?;
         fields.only("is_gated_act", &json!(true))?;
         fields.only("dense_act_fn", &json!("gelu_new"))?;
@@ -148,7 +150,7 @@ impl T5Config {
         fields.sizes(&["num_layers"], 1..=MAX_LAYERS)?;
         // Half the buckets are for each direction, half of those for exact distances.
         fields.sizes(&["relative_attention_num_buckets"], 4..=MAX_WIDTH)?;
-        fields.numbers_above(0.0, &["layer_norm_epsilon"])?;
+        fields.positive(&["layer_norm_epsilon"])?;
         if fields.get("relative_attention_max_distance").is_some() {
             fields.sizes(&["relative_attention_max_distance"], 1..=MAX_ROWS)?;
         }
@@ -175,7 +177,7 @@ impl SchedulerConfig {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("FlowMatchEulerDiscreteScheduler"))?;
         fields.sizes(&["num_train_timesteps"], 1..=MAX_ROWS)?;
-        fields.numbers_above(0.0, &["shift"])?;
+        fields.positive(&["shift"])?;
         if fields.get("use_dynamic_shifting").and_then(Value::as_bool).is_none() {
             return fields.refuse("use_dynamic_shifting", "true or false");
         }
@@ -188,7 +190,7 @@ impl SchedulerConfig {
         for shift in
             ["base_shift", "max_shift"].into_iter().filter(|field| fields.get(field).is_some())
         {
-            fields.numbers_above(f64::MIN, &[shift])?;
+            fields.numbers(&[shift])?;
         }
         let lengths = ["base_image_seq_len", "max_image_seq_len"];
         for length in lengths.into_iter().filter(|field| fields.get(field).is_some()) {

@@ -59,12 +59,21 @@ impl Fields {
         Ok(())
     }
 
-    /// Every one of `fields` must be there and be a finite number above `low`.
-    pub(super) fn numbers_above(&self, low: f64, fields: &[&str]) -> Result<()> {
+    /// Every one of `fields` must be there and be a number that f32 can hold.
+    pub(super) fn numbers(&self, fields: &[&str]) -> Result<()> {
+        self.numbers_that(|_| true, "a number", fields)
+    }
+
+    /// Every one of `fields` must be there and be a number above 0 that f32 can hold.
+    pub(super) fn positive(&self, fields: &[&str]) -> Result<()> {
+        self.numbers_that(|value| value > 0.0, "a number above 0", fields)
+    }
+
+    fn numbers_that(&self, fits: fn(f64) -> bool, expected: &str, fields: &[&str]) -> Result<()> {
         for field in fields {
             let value = self.get(field).and_then(Value::as_f64);
-            if !value.is_some_and(|value| value > low && value.is_finite()) {
-                return self.refuse(field, format!("a number above {low}"));
+            if !value.is_some_and(|value| fits(value) && value.abs() <= f64::from(f32::MAX)) {
+                return self.refuse(field, expected);
             }
         }
         Ok(())

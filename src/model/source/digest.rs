@@ -21,8 +21,8 @@ pub struct WeightsDigest {
 }
 
 impl ModelFiles {
-    /// The SHA-256 of every weight file, computed now on all cores (about 2 GB/s a core); files of
-    /// the Hugging Face cache are named by theirs, which is taken instead.
+    /// The SHA-256 of every weight file, computed now, one file a core; files of the Hugging Face cache
+    /// are named by theirs, which is taken instead.
     ///
     /// # Errors
     /// If a file cannot be read.

@@ -1,7 +1,5 @@
 //! A model in the diffusers layout: one folder a component, classes in `model_index.json`.
 
-use std::path::Path;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -47,16 +45,11 @@ pub(super) fn diffusers(source: &ModelSource, folder: &Folder) -> Result<ModelFi
         vae: find(Component::Vae)?,
         text_encoder: find(Component::TextEncoder)?,
         text_encoder_2: find(Component::TextEncoder2)?,
-        tokenizer: tokenizer(source.tokenizer.as_deref(), folder, "tokenizer"),
-        tokenizer_2: tokenizer(source.tokenizer_2.as_deref(), folder, "tokenizer_2"),
+        tokenizer: source.tokenizer_in(source.tokenizer.as_deref(), folder, "tokenizer")?,
+        tokenizer_2: source.tokenizer_in(source.tokenizer_2.as_deref(), folder, "tokenizer_2")?,
         scheduler: folder.file("scheduler/scheduler_config.json"),
         elastic: folder.file("elastic.json"),
     })
-}
-
-/// The folder named by the user, else the one in the model.
-pub(super) fn tokenizer(named: Option<&Path>, folder: &Folder, name: &str) -> Option<Folder> {
-    named.map(|path| Folder::Disk(path.into())).or_else(|| folder.folder(name))
 }
 
 /// Refuses pipelines and networks of another kind.

@@ -1,7 +1,6 @@
 //! Models in single files: one that holds several networks, or a folder with one file a network.
 
 use std::path::Path;
-use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -15,7 +14,6 @@ use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
 use crate::model::source::Weights;
-use crate::model::source::folder;
 use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::naming::Component;
 
@@ -93,8 +91,9 @@ fn model(
         Ok(ComponentFiles { component, config: None, weights })
     };
     let folder = Folder::Disk(place.into());
-    let tokenizer = |named: &Option<PathBuf>, name: &str| {
-        folder::tokenizer(named.as_deref(), &folder, name).or_else(|| cached_tokenizer(name, env))
+    let tokenizer = |named: Option<&Path>, name: &str| -> Result<Option<Folder>> {
+        let found = source.tokenizer_in(named, &folder, name)?;
+        Ok(found.or_else(|| cached_tokenizer(name, env)))
     };
     Ok(ModelFiles {
         name: source.model.clone(),
@@ -102,8 +101,8 @@ fn model(
         vae: find(Component::Vae)?,
         text_encoder: find(Component::TextEncoder)?,
         text_encoder_2: find(Component::TextEncoder2)?,
-        tokenizer: tokenizer(&source.tokenizer, "tokenizer"),
-        tokenizer_2: tokenizer(&source.tokenizer_2, "tokenizer_2"),
+        tokenizer: tokenizer(source.tokenizer.as_deref(), "tokenizer")?,
+        tokenizer_2: tokenizer(source.tokenizer_2.as_deref(), "tokenizer_2")?,
         scheduler: folder.file("scheduler/scheduler_config.json"),
         elastic: folder.file("elastic.json"),
     })

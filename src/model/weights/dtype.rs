@@ -3,6 +3,7 @@
 use bytemuck::Pod;
 use half::bf16;
 use half::f16;
+use half::vec::HalfBitsVecExt;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -66,6 +67,9 @@ pub(crate) trait Target: Pod + Send + Sync {
     const SAME: Stored;
     /// Rounds to nearest even.
     fn of_f32(value: f32) -> Self;
+    /// Memory that the system hands out zeroed: pages are first touched by the threads that fill
+    /// them, not by one thread beforehand.
+    fn zeros(len: usize) -> Vec<Self>;
 }
 
 impl Target for f32 {
@@ -73,12 +77,18 @@ impl Target for f32 {
     fn of_f32(value: f32) -> Self {
         value
     }
+    fn zeros(len: usize) -> Vec<Self> {
+        vec![0.0; len]
+    }
 }
 
 impl Target for bf16 {
     const SAME: Stored = Stored::Bf16;
     fn of_f32(value: f32) -> Self {
         Self::from_f32(value)
+    }
+    fn zeros(len: usize) -> Vec<Self> {
+        vec![0_u16; len].reinterpret_into()
     }
 }
 
@@ -132,4 +142,64 @@ fn e4m3(byte: u8) -> f32 {
 /// The upper half of an f16: sign, 5 exponent bits with bias 15, 2 mantissa bits.
 fn e5m2(byte: u8) -> f32 {
     f16::from_bits(u16::from(byte) << 8).to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than two chunks, and bytes that start at an odd address.
+    #[test]
+    fn long_and_misaligned_tensors_convert_element_by_element() {
+        let len = 2 * CHUNK + 3;
+        let value = |i: usize| f16::from_bits(u16::try_from(i % 0x7c00).unwrap());
+        let mut bytes = vec![0];
+        bytes.extend((0..len).flat_map(|i| value(i).to_le_bytes()));
+        let mut out = bf16::zeros(len);
+        convert(&mut out, &bytes[1..], Stored::F16, 1.0);
+        assert!((0..len).all(|i| out[i] == bf16::from_f32(value(i).to_f32())));
+
+        let mut bytes = vec![0; 3];
+        bytes.extend((0..len).flat_map(|i| f32::from(value(i)).to_le_bytes()));
+        let mut out = f32::zeros(len);
+        convert(&mut out, &bytes[3..], Stored::F32, 1.0);
+        assert!((0..len).all(|i| out[i].to_bits() == value(i).to_f32().to_bits()));
+        convert(&mut out, &bytes[3..], Stored::F32, 0.5);
+        assert!((0..len).all(|i| out[i].to_bits() == (value(i).to_f32() * 0.5).to_bits()));
+    }
+
+    #[test]
+    fn bf16_is_copied_bit_for_bit_and_rounded_to_nearest_even() {
+        let bytes: Vec<u8> =
+            [0x7fc1_u16, 0xff80, 0x0001].iter().flat_map(|b| b.to_le_bytes()).collect();
+        let mut out = bf16::zeros(3);
+        convert(&mut out, &bytes, Stored::Bf16, 1.0);
+        assert_eq!(
+            out.iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
+            [0x7fc1, 0xff80, 1]
+        );
+        // Halfway between two: to the even one.
+        let halfway = [f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)];
+        let bytes: Vec<u8> = halfway.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut out = bf16::zeros(2);
+        convert(&mut out, &bytes, Stored::F32, 1.0);
+        assert_eq!(out.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [0x3f80, 0x3f82]);
+    }
+
+    #[test]
+    fn fp8_values_rise_with_their_bits_between_the_known_ends() {
+        let mut values: Vec<f32> = (0..0x7f).map(e4m3).collect();
+        assert_eq!(
+            (values[0], values[1], values[8], values[0x7e]),
+            (0.0, 2.0_f32.powi(-9), 2.0_f32.powi(-6), 448.0)
+        );
+        assert!(values.windows(2).all(|pair| pair[0] < pair[1]));
+        values = (0..0x7c).map(e5m2).collect();
+        assert_eq!(
+            (values[1], values[4], values[0x7b]),
+            (2.0_f32.powi(-16), 2.0_f32.powi(-14), 57344.0)
+        );
+        assert!(values.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!((0..=0x7e).all(|byte| e4m3(byte | 0x80).to_bits() == (-e4m3(byte)).to_bits()));
+    }
 }

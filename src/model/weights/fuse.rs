@@ -44,7 +44,7 @@ impl Reader<'_> {
     /// A whole tensor as f32, row-major, whatever its shape.
     ///
     /// # Errors
-    /// [`Error::Weight`] if there is no such tensor or its dtype is none of weights.
+    /// [`crate::Error::Weight`] if there is no such tensor or its dtype is none of weights.
     pub fn to_f32(&mut self, name: &str) -> Result<Vec<f32>> {
         let shape = self.shape(name).unwrap_or_default().to_vec();
         let view = self.view(name, &shape)?;
@@ -146,7 +146,7 @@ impl Reader<'_> {
             return Ok(Vec::new());
         }
         let total = pieces.iter().map(|(_, range)| range.len()).sum();
-        let mut data = vec![T::zeroed(); total];
+        let mut data = T::zeros(total);
         let mut rest = &mut data[..];
         for (view, range) in pieces {
             let unfit =

@@ -1,0 +1,78 @@
+//! Whether the networks of a model fit each other: configs that are each sound may not be.
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::files::File;
+use crate::model::config::ClipConfig;
+use crate::model::config::FluxConfig;
+use crate::model::config::SchedulerConfig;
+use crate::model::config::T5Config;
+use crate::model::config::VaeConfig;
+use crate::model::source::ModelFiles;
+use crate::model::source::Weights;
+
+/// Latents are packed in squares of 2 x 2.
+const PACKED: usize = 4;
+
+/// All sizes of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfigs {
+    /// The transformer's.
+    pub flux: FluxConfig,
+    /// The VAE's.
+    pub vae: VaeConfig,
+    /// CLIP's.
+    pub clip: ClipConfig,
+    /// T5's.
+    pub t5: T5Config,
+    /// The scheduler's.
+    pub scheduler: SchedulerConfig,
+}
+
+impl ModelFiles {
+    /// Reads all configs, and checks that the networks fit each other and a text-to-image pipeline.
+    ///
+    /// # Errors
+    /// Those of the configs; [`Error::Config`] for two that do not fit.
+    pub fn configs(&self) -> Result<ModelConfigs> {
+        let configs = ModelConfigs {
+            flux: self.flux_config()?,
+            vae: self.vae_config()?,
+            clip: self.clip_config()?,
+            t5: self.t5_config()?,
+            scheduler: self.scheduler_config()?,
+        };
+        let ModelConfigs { flux, vae, clip, t5, .. } = &configs;
+        let packed = PACKED * vae.latent_channels;
+        let pairs = [
+            ("in_channels", flux.in_channels, packed, "4 x the VAE's latent_channels"),
+            ("out_channels", flux.out_channels(), packed, "4 x the VAE's latent_channels"),
+            ("joint_attention_dim", flux.joint_attention_dim, t5.d_model, "T5's d_model"),
+            (
+                "pooled_projection_dim",
+                flux.pooled_projection_dim,
+                clip.hidden_size,
+                "CLIP's hidden_size",
+            ),
+        ];
+        for (field, actual, expected, source) in pairs {
+            if actual != expected {
+                return Err(self.unfit(field, format!("{expected}, {source}"), actual));
+            }
+        }
+        Ok(configs)
+    }
+
+    fn unfit(&self, field: &str, expected: String, actual: usize) -> Error {
+        let path = match (&self.transformer.config, &self.transformer.weights) {
+            (Some(file), _) | (None, Weights::File(file)) => File::path(file),
+            (None, Weights::Folder(folder)) => folder.path(),
+        };
+        Error::Config {
+            path: path.into(),
+            field: field.into(),
+            expected,
+            actual: actual.to_string(),
+        }
+    }
+}
