@@ -57,9 +57,9 @@ impl Components {
         let (clip_folder, t5_folder) = files.tokenizers()?;
         let clip_tokenizer = clip_tokenizer(clip_folder)?;
         let t5_tokenizer = t5_tokenizer(t5_folder)?;
-        let scheduler = files.scheduler_config()?;
-        expect_rows(clip_folder, clip_tokenizer.largest_id(), files.clip_config()?.vocab_size)?;
-        expect_rows(t5_folder, t5_tokenizer.largest_id(), files.t5_config()?.vocab_size)?;
+        let configs = files.configs()?;
+        expect_rows(clip_folder, clip_tokenizer.largest_id(), configs.clip.vocab_size)?;
+        expect_rows(t5_folder, t5_tokenizer.largest_id(), configs.t5.vocab_size)?;
         let (flux, rest) = rayon::join(
             || files.load_flux(dtype),
             || {
@@ -72,39 +72,7 @@ impl Components {
         );
         let flux = flux?;
         let (clip, t5, vae) = rest?;
-        let widths = [
-            (
-                "joint_attention_dim",
-                flux.config.joint_attention_dim,
-                "T5's d_model",
-                t5.config.d_model,
-            ),
-            (
-                "pooled_projection_dim",
-                flux.config.pooled_projection_dim,
-                "CLIP's hidden_size",
-                clip.config.hidden_size,
-            ),
-            (
-                "out_channels",
-                flux.config.out_channels(),
-                "4 x the VAE's latent_channels",
-                4 * vae.config.latent_channels,
-            ),
-            ("in_channels", flux.config.in_channels, "out_channels", flux.config.out_channels()),
-        ];
-        for (field, found, partner, needed) in widths {
-            if found != needed {
-                let file = files.transformer.config.as_ref();
-                return Err(Error::Config {
-                    path: file.map_or_else(|| "transformer".into(), |file| file.path().to_owned()),
-                    field: field.to_owned(),
-                    expected: format!("{needed}, {partner}"),
-                    actual: found.to_string(),
-                });
-            }
-        }
-        Ok(Self { clip_tokenizer, t5_tokenizer, clip, t5, flux, vae, scheduler })
+        Ok(Self { clip_tokenizer, t5_tokenizer, clip, t5, flux, vae, scheduler: configs.scheduler })
     }
 
     /// What a request without values gets.
