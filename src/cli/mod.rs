@@ -6,6 +6,8 @@
 
 mod args;
 mod completions;
+mod doctor;
+mod inspect;
 mod interrupt;
 mod job;
 mod output;
@@ -35,7 +37,8 @@ pub fn main() -> ExitCode {
             }
             run::execute(*args)
         }
-        Command::Inspect(_) | Command::Doctor(_) => Ok(ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::execute(&args),
         Command::Completions(args) => completions::execute(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

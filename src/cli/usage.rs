@@ -47,6 +47,13 @@ pub(super) fn flag_of(field: &str) -> String {
     if known { format!("--{field}") } else { field.to_owned() }
 }
 
+/// Whether `name` is a variable that sets an option.
+pub(super) fn is_variable(name: &str) -> bool {
+    let command = Cli::command();
+    let run = command.find_subcommand("run");
+    run.is_some_and(|run| run.get_arguments().any(|arg| arg.get_env() == Some(name.as_ref())))
+}
+
 fn usage_exit_code() -> u8 {
     Error::Request { field: "", reason: String::new() }.exit_code()
 }
