@@ -203,19 +203,37 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
 /// [`Error::Write`] if the folder is missing or not writable.
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let name = path.file_name().unwrap_or(OsStr::new("out"));
-        let mut prefix = OsStr::new(".").to_os_string();
-        prefix.push(name);
-        let mut builder = tempfile::Builder::new();
-        with_usual_permissions(builder.prefix(&prefix));
-        let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
+        temporary_beside(path, content)?.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
     write().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// As [`write_atomic`], but never replaces a file: false if `path` exists.
+///
+/// # Errors
+/// [`Error::Write`] if the folder is missing or not writable.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<bool> {
+    let write = || match temporary_beside(path, content)?.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error),
+    };
+    write().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// A temporary file in the folder of `path`, complete and on the disk.
+fn temporary_beside(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = path.file_name().unwrap_or(OsStr::new("out"));
+    let mut prefix = OsStr::new(".").to_os_string();
+    prefix.push(name);
+    let mut builder = tempfile::Builder::new();
+    with_usual_permissions(builder.prefix(&prefix));
+    let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 /// Temporary files are private by default; an output is as readable as any new file (umask).

@@ -1,3 +1,5 @@
 //! The `flux-rt` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    flux_rt::cli::main()
+}

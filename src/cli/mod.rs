@@ -1,1 +1,78 @@
-//! Command line.
+//! The `flux-rt` program: verbs, flags, messages and exit codes.
+//!
+//! [`args`] declares the flags, [`usage`] reads them; one file a verb ([`run`], [`inspect`],
+//! [`doctor`], [`completions`]); [`job`] is a checked `run`; [`stream`] is the only way out to the
+//! terminal.
+
+mod args;
+mod completions;
+mod doctor;
+mod inspect;
+mod interrupt;
+mod job;
+mod output;
+mod progress;
+mod prompts;
+mod record;
+mod run;
+mod stream;
+mod usage;
+
+use std::process::ExitCode;
+
+use crate::cli::args::Command;
+use crate::cli::args::ProgressStyle;
+use crate::error::Error;
+
+/// Runs the program with the process's arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match usage::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let outcome = match cli.command {
+        Command::Run(args) => {
+            if args.output.progress == ProgressStyle::Json {
+                stream::use_json_lines();
+            }
+            run::execute(*args)
+        }
+        Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::execute(&args),
+        Command::Completions(args) => completions::execute(&args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        let code = exit_code(&error);
+        stream::error(&describe(&error), advice(&error).as_deref(), code);
+        ExitCode::from(code)
+    })
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|cause| cause.downcast_ref::<Error>()).map_or(1, Error::exit_code)
+}
+
+/// The error and its causes in one line; options as the user writes them.
+fn describe(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| match cause.downcast_ref::<Error>() {
+        Some(Error::Request { field, reason }) => format!("{}: {reason}", usage::flag_of(field)),
+        Some(Error::ModelNotFound { model, searched, .. }) => {
+            format!("model `{model}` not found; {searched}")
+        }
+        _ => cause.to_string(),
+    });
+    causes.collect::<Vec<_>>().join(": ")
+}
+
+/// What the user can do about it, when the error itself does not say.
+fn advice(error: &anyhow::Error) -> Option<String> {
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
+        Error::ModelNotFound { advice, .. } => Some(advice.clone()),
+        Error::Write { .. } => Some("choose another place with --out".into()),
+        Error::Numeric { .. } => Some(
+            "the weights may be damaged; `flux-rt inspect` shows them, --dtype f32 has more range"
+                .into(),
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,214 @@
+//! A checked `run`: what the flags mean together. What is wrong is found here, before a model is
+//! loaded.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::cache::Preset;
+use crate::cli::args::NoiseArgs;
+use crate::cli::args::PromptArgs;
+use crate::cli::args::RngName;
+use crate::cli::args::RunArgs;
+use crate::cli::output;
+use crate::cli::output::Destination;
+use crate::cli::prompts;
+use crate::cli::stream;
+use crate::device::Tensor;
+use crate::elastic::Mode;
+use crate::error::Error;
+use crate::pipeline::DType;
+use crate::pipeline::Defaults;
+use crate::pipeline::DeviceChoice;
+use crate::pipeline::Request;
+use crate::pipeline::Rng;
+use crate::pipeline::Settings;
+use crate::pipeline::engine::ComponentFiles;
+use crate::pipeline::latents;
+use crate::pipeline::request::H100_GRID_BLOCKS;
+
+/// Everything that a run needs.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) model: String,
+    pub(super) components: ComponentFiles,
+    pub(super) device: DeviceChoice,
+    pub(super) dtype: DType,
+    pub(super) mode: Mode,
+    pub(super) cache: Preset,
+    /// Empty means the model's example prompt.
+    pub(super) prompts: Vec<String>,
+    /// Pictures of each prompt.
+    pub(super) count: usize,
+    /// Initial latents: none, one for every picture, or one for all.
+    pub(super) latents: Vec<Tensor<f32, 2>>,
+    /// Where they come from.
+    pub(super) latents_file: Option<PathBuf>,
+    /// What all pictures have in common.
+    pub(super) template: Request,
+    pub(super) destination: Destination,
+    pub(super) save_latents: Option<PathBuf>,
+    pub(super) json: bool,
+}
+
+impl Job {
+    /// Checks the flags of `run`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for what cannot be, [`Error::Write`] for an output that cannot be made.
+    pub(super) fn new(args: RunArgs) -> Result<Self> {
+        let RunArgs { prompts, picture, speed, model, noise, output } = args;
+        if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
+            refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
+        }
+        let mut template = Request {
+            width: picture.width,
+            height: picture.height,
+            steps: picture.steps,
+            guidance: picture.guidance,
+            seed: picture.seed,
+            rng: rng(&noise)?,
+            max_sequence_length: picture.max_sequence_length,
+            ..Request::default()
+        };
+        check_values(&template)?;
+        let prompts = prompt_list(prompts)?;
+        if picture.count == 0 {
+            refuse("count", "expected 1 or more, found 0")?;
+        }
+        let Some(pictures) = prompts.len().max(1).checked_mul(picture.count) else {
+            return refuse("count", "the number of pictures is too large");
+        };
+        let last = u64::try_from(picture.count - 1).ok();
+        if last.and_then(|last| picture.seed.checked_add(last)).is_none() {
+            refuse("seed", "expected seed + count - 1 below 2^64")?;
+        }
+        let latents = match &noise.latents {
+            Some(path) => initial_latents(path, &mut template, pictures)?,
+            None => Vec::new(),
+        };
+        let destination = Destination::new(&output.out, pictures, output.overwrite)?;
+        if let Some(path) = &output.save_latents {
+            output::check_file("save-latents", path, output.overwrite)?;
+        }
+        Ok(Self {
+            model: model.model,
+            components: ComponentFiles {
+                transformer: model.transformer,
+                vae: model.vae,
+                text_encoder: model.text_encoder,
+                text_encoder_2: model.text_encoder_2,
+            },
+            device: speed.device,
+            dtype: speed.dtype,
+            mode: speed.mode,
+            cache: speed.cache,
+            prompts,
+            count: picture.count,
+            latents,
+            latents_file: noise.latents,
+            template,
+            destination,
+            save_latents: output.save_latents,
+            json: output.json,
+        })
+    }
+
+    /// One request for every picture: all of the first prompt, then all of the second.
+    pub(super) fn requests(&self) -> Vec<Request> {
+        let prompts: Vec<Option<&String>> = match self.prompts.is_empty() {
+            true => vec![None],
+            false => self.prompts.iter().map(Some).collect(),
+        };
+        let seeds = self.template.seed..=u64::MAX;
+        let pictures = prompts.into_iter().flat_map(|prompt| {
+            seeds.clone().take(self.count).map(move |seed| (prompt.cloned(), seed))
+        });
+        let latents = |index| match self.latents.as_slice() {
+            [only] => Some(only),
+            several => several.get(index),
+        };
+        let request = |(index, (prompt, seed))| {
+            let latents = latents(index).cloned();
+            Request { prompt, seed, latents, ..self.template.clone() }
+        };
+        pictures.enumerate().map(request).collect()
+    }
+}
+
+fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
+    let PromptArgs { prompt, prompt_file } = args;
+    let Some(file) = prompt_file else {
+        if prompts::look_unquoted(&prompt) {
+            let count = prompt.len();
+            stream::note(&format!(
+                "{count} prompts of one word each; put quotes around a prompt of several words"
+            ));
+        }
+        return Ok(prompt);
+    };
+    if !prompt.is_empty() {
+        refuse("prompt-file", "expected one of --prompt and --prompt-file, found both")?;
+    }
+    Ok(prompts::read_file(&file)?)
+}
+
+fn rng(args: &NoiseArgs) -> Result<Rng> {
+    match (args.rng, args.rng_grid) {
+        (RngName::TorchCuda, grid) => {
+            Ok(Rng::TorchCuda { grid_blocks: grid.unwrap_or(H100_GRID_BLOCKS) })
+        }
+        (_, Some(_)) => refuse("rng-grid", "only --rng torch-cuda has a grid; leave it out"),
+        (RngName::TorchCpu, None) => Ok(Rng::TorchCpu),
+        (RngName::TorchCpuLegacy, None) => Ok(Rng::TorchCpuLegacy),
+    }
+}
+
+/// Checks the values that were given as far as that goes without knowing the model.
+fn check_values(template: &Request) -> Result<()> {
+    let any_model = Defaults {
+        prompt: String::new(),
+        width: 16,
+        height: 16,
+        steps: 1,
+        guidance: Some(0.0),
+        max_sequence_length: 1,
+    };
+    Settings::new(template, &any_model)?;
+    Ok(())
+}
+
+/// Reads `--latents`; unpacked ones set the size if the flags do not.
+fn initial_latents(
+    path: &std::path::Path,
+    template: &mut Request,
+    pictures: usize,
+) -> Result<Vec<Tensor<f32, 2>>> {
+    let file = latents::read(path).map_err(|error| match error {
+        Error::Read { path, source } => {
+            let reason = format!("cannot read {}: {source}", path.display());
+            Error::Request { field: "latents", reason }
+        }
+        other => other,
+    })?;
+    let found = file.packed.len();
+    if found != pictures && found != 1 {
+        let expected = if pictures == 1 { "1".into() } else { format!("1 or {pictures}") };
+        refuse("latents", format!("expected {expected} for the pictures asked, found {found}"))?;
+    }
+    let Some([width, height]) = file.size else { return Ok(file.packed) };
+    let asked = [template.width.unwrap_or(width), template.height.unwrap_or(height)];
+    if asked != [width, height] {
+        let [x, y] = asked;
+        refuse(
+            "latents",
+            format!("expected latents for {x}x{y}, found some for {width}x{height}"),
+        )?;
+    }
+    (template.width, template.height) = (Some(width), Some(height));
+    Ok(file.packed)
+}
+
+fn refuse<T>(field: &'static str, reason: impl Into<String>) -> Result<T> {
+    Err(Error::Request { field, reason: reason.into() }.into())
+}
