@@ -16,6 +16,7 @@ use clap::builder::PossibleValue;
 use crate::cache::Preset;
 use crate::elastic::Mode;
 use crate::error::Error;
+use crate::ops::noise::Grid;
 use crate::pipeline::DType;
 use crate::pipeline::DeviceChoice;
 
@@ -103,6 +104,9 @@ pub(super) struct PromptArgs {
     #[arg(long, value_name = "FILE", env = "FLUX_RT_PROMPT_FILE", hide_env = true)]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(super) prompt_file: Option<PathBuf>,
+    /// Another text for T5; CLIP then reads --prompt alone
+    #[arg(long, value_name = "TEXT", env = "FLUX_RT_PROMPT_2", hide_env = true)]
+    pub(super) prompt_2: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +183,14 @@ pub(super) struct ModelArgs {
     #[arg(long = "text-encoder-2", value_name = "FILE", env = "FLUX_RT_TEXT_ENCODER_2")]
     #[arg(hide_env = true, value_hint = ValueHint::FilePath)]
     pub(super) text_encoder_2: Option<PathBuf>,
+    /// Folder with CLIP's tokenizer
+    #[arg(long, value_name = "DIR", env = "FLUX_RT_TOKENIZER")]
+    #[arg(hide_env = true, value_hint = ValueHint::DirPath)]
+    pub(super) tokenizer: Option<PathBuf>,
+    /// Folder with T5's tokenizer
+    #[arg(long, value_name = "DIR", env = "FLUX_RT_TOKENIZER_2")]
+    #[arg(hide_env = true, value_hint = ValueHint::DirPath)]
+    pub(super) tokenizer_2: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -190,7 +202,7 @@ pub(super) struct NoiseArgs {
     /// GPU that torch-cuda repeats: h100, or how many blocks of 256 threads it runs [default: h100]
     #[arg(long, value_name = "CARD", env = "FLUX_RT_RNG_GRID", hide_env = true)]
     #[arg(value_parser = rng_grid, allow_negative_numbers = true)]
-    pub(super) rng_grid: Option<u32>,
+    pub(super) rng_grid: Option<Grid>,
     /// Initial latents instead of noise: tensor `latents`, packed or not
     #[arg(long, value_name = "FILE", env = "FLUX_RT_LATENTS", hide_env = true)]
     #[arg(value_hint = ValueHint::FilePath)]
@@ -315,14 +327,8 @@ fn number(text: &str) -> Result<f32, &'static str> {
     text.parse().map_err(|_| "expected a number such as 3.5")
 }
 
-fn rng_grid(text: &str) -> Result<u32, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "h100" => Ok(crate::pipeline::request::H100_GRID_BLOCKS),
-        digits => match digits.parse() {
-            Ok(blocks) if blocks > 0 => Ok(blocks),
-            _ => Err("expected h100 or a number of blocks, 1 or more"),
-        },
-    }
+fn rng_grid(text: &str) -> Result<Grid, String> {
+    text.parse().map_err(reason)
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

@@ -17,21 +17,20 @@ use crate::cli::stream;
 use crate::device::Tensor;
 use crate::elastic::Mode;
 use crate::error::Error;
+use crate::model::source::ModelSource;
+use crate::ops::noise::Grid;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
 use crate::pipeline::DeviceChoice;
 use crate::pipeline::Request;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
-use crate::pipeline::engine::ComponentFiles;
 use crate::pipeline::latents;
-use crate::pipeline::request::H100_GRID_BLOCKS;
 
 /// Everything that a run needs.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) model: String,
-    pub(super) components: ComponentFiles,
+    pub(super) source: ModelSource,
     pub(super) device: DeviceChoice,
     pub(super) dtype: DType,
     pub(super) mode: Mode,
@@ -62,6 +61,7 @@ impl Job {
             refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
         }
         let mut template = Request {
+            prompt_2: prompts.prompt_2.clone(),
             width: picture.width,
             height: picture.height,
             steps: picture.steps,
@@ -92,12 +92,14 @@ impl Job {
             output::check_file("save-latents", path, output.overwrite)?;
         }
         Ok(Self {
-            model: model.model,
-            components: ComponentFiles {
+            source: ModelSource {
+                model: model.model,
                 transformer: model.transformer,
                 vae: model.vae,
                 text_encoder: model.text_encoder,
                 text_encoder_2: model.text_encoder_2,
+                tokenizer: model.tokenizer,
+                tokenizer_2: model.tokenizer_2,
             },
             device: speed.device,
             dtype: speed.dtype,
@@ -137,7 +139,7 @@ impl Job {
 }
 
 fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
-    let PromptArgs { prompt, prompt_file } = args;
+    let PromptArgs { prompt, prompt_file, prompt_2: _ } = args;
     let Some(file) = prompt_file else {
         if prompts::look_unquoted(&prompt) {
             let count = prompt.len();
@@ -155,9 +157,7 @@ fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
 
 fn rng(args: &NoiseArgs) -> Result<Rng> {
     match (args.rng, args.rng_grid) {
-        (RngName::TorchCuda, grid) => {
-            Ok(Rng::TorchCuda { grid_blocks: grid.unwrap_or(H100_GRID_BLOCKS) })
-        }
+        (RngName::TorchCuda, grid) => Ok(Rng::TorchCuda { grid: grid.unwrap_or(Grid::H100) }),
         (_, Some(_)) => refuse("rng-grid", "only --rng torch-cuda has a grid; leave it out"),
         (RngName::TorchCpu, None) => Ok(Rng::TorchCpu),
         (RngName::TorchCpuLegacy, None) => Ok(Rng::TorchCpuLegacy),

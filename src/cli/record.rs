@@ -50,6 +50,8 @@ struct ComponentRecord {
     vae: Option<PathBuf>,
     text_encoder: Option<PathBuf>,
     text_encoder_2: Option<PathBuf>,
+    tokenizer: Option<PathBuf>,
+    tokenizer_2: Option<PathBuf>,
 }
 
 /// A finished picture.
@@ -57,6 +59,7 @@ struct ComponentRecord {
 pub(super) struct PictureRecord {
     pub(super) path: PathBuf,
     prompt: String,
+    prompt_2: Option<String>,
     seed: u64,
     width: usize,
     height: usize,
@@ -88,19 +91,21 @@ struct TimingsRecord {
 impl Record {
     /// The record of a run that has not finished a picture yet.
     pub(super) fn new(job: &Job, engine: &Engine, pictures_asked: usize) -> Self {
-        let components = job.components.clone();
+        let source = job.source.clone();
         Self {
             schema_version: SCHEMA_VERSION,
             program: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             status: "complete",
             error: None,
-            model: job.model.clone(),
+            model: source.model,
             components: ComponentRecord {
-                transformer: components.transformer,
-                vae: components.vae,
-                text_encoder: components.text_encoder,
-                text_encoder_2: components.text_encoder_2,
+                transformer: source.transformer,
+                vae: source.vae,
+                text_encoder: source.text_encoder,
+                text_encoder_2: source.text_encoder_2,
+                tokenizer: source.tokenizer,
+                tokenizer_2: source.tokenizer_2,
             },
             device: engine.device_name(),
             dtype: engine.dtype().to_string(),
@@ -117,12 +122,22 @@ impl Record {
 
     /// Adds a picture that lies at `path`.
     pub(super) fn add(&mut self, path: PathBuf, made: &Generated) {
-        let Settings { prompt, width, height, steps, guidance, seed, rng, max_sequence_length } =
-            made.settings.clone();
+        let Settings {
+            prompt,
+            prompt_2,
+            width,
+            height,
+            steps,
+            guidance,
+            seed,
+            rng,
+            max_sequence_length,
+        } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
         self.pictures.push(PictureRecord {
             path,
             prompt,
+            prompt_2,
             seed,
             width,
             height,
@@ -142,15 +157,16 @@ impl Record {
 /// # Errors
 /// When a weight file cannot be read for its digest.
 pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Vec<u8>> {
-    let weights = engine.weight_digests()?.into_iter().collect();
+    let weights = engine.weight_digests()?.iter().cloned().collect();
     let settings = &made.settings;
     let latents = job.latents_file.as_ref().map(|path| path.display().to_string());
     let metadata = Metadata {
         schema: metadata::SCHEMA,
         program_version: env!("CARGO_PKG_VERSION").into(),
-        model: job.model.clone(),
+        model: job.source.model.clone(),
         weights,
         prompt: settings.prompt.clone(),
+        prompt_2: settings.prompt_2.clone(),
         width: settings.width,
         height: settings.height,
         steps: settings.steps,
@@ -171,7 +187,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
 
 fn grid(rng: Rng) -> Option<u32> {
     match rng {
-        Rng::TorchCuda { grid_blocks } => Some(grid_blocks),
+        Rng::TorchCuda { grid } => Some(grid.blocks()),
         Rng::TorchCpu | Rng::TorchCpuLegacy => None,
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
     interrupt::install()?;
     let progress = Progress::new(style, requests.len());
 
-    progress.loading(&job.model);
+    progress.loading(&job.source.model);
     let built = build(&job);
     progress.clear();
     let engine = built?;
@@ -56,8 +56,7 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
 
 fn build(job: &Job) -> Result<Engine> {
     let builder = Engine::builder()
-        .model(&job.model)
-        .components(job.components.clone())
+        .source(job.source.clone())
         .device(job.device)
         .dtype(job.dtype)
         .mode(job.mode.clone())

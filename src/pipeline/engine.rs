@@ -151,7 +151,7 @@ pub struct Generated {
     /// The picture.
     pub image: RgbImage,
     /// `[tokens, 64]`: the final packed latents.
-    pub latents: Tensor<Act, 2>,
+    pub latents: Tensor<f32, 2>,
     /// What was asked for, defaults filled in.
     pub settings: Settings,
     /// How long it took.
@@ -275,6 +275,7 @@ impl Engine {
         let clock = begin(Phase::Decode, observer)?;
         let image = self.decode(&latents, [rows, columns])?;
         timings.decode_ms = milliseconds(clock);
+        let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
     }
 

@@ -32,6 +32,9 @@ pub struct Metadata {
     pub weights: BTreeMap<String, String>,
     /// The prompt.
     pub prompt: String,
+    /// Another text for T5, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_2: Option<String>,
     /// Pixels of a row.
     pub width: usize,
     /// Rows.
@@ -144,6 +147,7 @@ mod tests {
             model: "demo".to_owned(),
             weights: BTreeMap::from([("vae/model.safetensors".to_owned(), "00ff".to_owned())]),
             prompt: "a red fox, naïve".to_owned(),
+            prompt_2: None,
             width: 128,
             height: 64,
             steps: 28,

@@ -15,6 +15,7 @@ pub use engine::Engine;
 pub use engine::EngineBuilder;
 pub use engine::Generated;
 pub use image::RgbImage;
+pub use metadata::Metadata;
 pub use progress::Event;
 pub use progress::Phase;
 pub use progress::Timings;
