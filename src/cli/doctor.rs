@@ -14,6 +14,7 @@ use crate::cli;
 use crate::cli::args::DoctorArgs;
 use crate::cli::output;
 use crate::cli::stream;
+use crate::error::Error;
 use crate::files;
 use crate::model::hf_cache;
 use crate::model::source::ModelSource;
@@ -28,8 +29,17 @@ struct Finding {
     name: &'static str,
     text: String,
     json: Value,
-    /// What keeps `run` from working: the exit code and the reason.
-    failure: Option<(u8, String)>,
+    outcome: Outcome,
+}
+
+/// What a finding means for `run`.
+enum Outcome {
+    /// Nothing: `run` works either way.
+    Told,
+    /// It was tried and works.
+    Works,
+    /// `run` would not work: its exit code and the reason.
+    Fails(u8, String),
 }
 
 /// Looks at the machine and prints what it finds; the exit code is what `run` would give.
@@ -39,19 +49,22 @@ struct Finding {
 pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode> {
     let findings =
         [program(), processor(), memory(), gpu(), demo(), hub_cache(), folder(), variables()];
-    let failures: Vec<&(u8, String)> =
-        findings.iter().filter_map(|finding| finding.failure.as_ref()).collect();
+    let failures: Vec<(u8, &str)> = findings.iter().filter_map(Finding::failure).collect();
     if args.json {
         let mut document = json!({ "schema_version": SCHEMA_VERSION, "ok": failures.is_empty() });
         for Finding { name, json, .. } in &findings {
             document[name] = json.clone();
         }
-        document["failures"] = failures.iter().map(|(_, reason)| reason.as_str()).collect();
+        document["failures"] = failures.iter().map(|(_, reason)| *reason).collect();
         stream::document(&document)?;
     } else {
         let mut text = String::new();
         for finding in &findings {
-            let mark = if finding.failure.is_some() { "FAILED" } else { "ok" };
+            let mark = match finding.outcome {
+                Outcome::Told => "",
+                Outcome::Works => "ok",
+                Outcome::Fails(..) => "FAILED",
+            };
             let name = finding.name.replace('_', " ");
             let lines = finding.text.replace('\n', "\n                       ");
             text.push_str(&format!("{mark:<7}{name:<16}{lines}\n"));
@@ -61,7 +74,7 @@ pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode> {
     match failures.first() {
         None => Ok(ExitCode::SUCCESS),
         Some((code, _)) => {
-            let reasons: Vec<&str> = failures.iter().map(|(_, reason)| reason.as_str()).collect();
+            let reasons: Vec<&str> = failures.iter().map(|(_, reason)| *reason).collect();
             let text = format!("`flux-rt run` would not work here: {}", reasons.join("; "));
             stream::error(&text, None, *code);
             Ok(ExitCode::from(*code))
@@ -69,8 +82,30 @@ pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode> {
     }
 }
 
-fn fine(name: &'static str, text: String, json: Value) -> Finding {
-    Finding { name, text, json, failure: None }
+impl Finding {
+    fn failure(&self) -> Option<(u8, &str)> {
+        match &self.outcome {
+            Outcome::Fails(code, reason) => Some((*code, reason)),
+            Outcome::Told | Outcome::Works => None,
+        }
+    }
+}
+
+fn told(name: &'static str, text: String, json: Value) -> Finding {
+    Finding { name, text, json, outcome: Outcome::Told }
+}
+
+fn works(name: &'static str, text: String, json: Value) -> Finding {
+    Finding { name, text, json, outcome: Outcome::Works }
+}
+
+/// `json` gets the reason as well.
+fn fails(name: &'static str, error: Error, mut json: Value) -> Finding {
+    let code = error.exit_code();
+    let reason = cli::describe(&error.into());
+    json["ok"] = false.into();
+    json["error"] = reason.as_str().into();
+    Finding { name, text: reason.clone(), json, outcome: Outcome::Fails(code, reason) }
 }
 
 fn program() -> Finding {
@@ -79,7 +114,7 @@ fn program() -> Finding {
     let build = if debug { ", a debug build: slow; build with --release" } else { "" };
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let text = format!("flux-rt {version} for {system}{build}");
-    fine("program", text, json!({ "version": version, "system": system, "debug": debug }))
+    told("program", text, json!({ "version": version, "system": system, "debug": debug }))
 }
 
 fn processor() -> Finding {
@@ -95,7 +130,7 @@ fn processor() -> Finding {
     let json = json!({
         "model": model, "cores": cores, "threads": threads, "features": features,
     });
-    fine("processor", text, json)
+    told("processor", text, json)
 }
 
 /// The instruction sets that matrix products gain from.
@@ -130,7 +165,7 @@ fn memory() -> Finding {
     let limited = limit.map(|limit| format!("; this process is limited to {}", gib(limit)));
     let text = text + &limited.unwrap_or_default();
     let json = json!({ "total_bytes": total, "available_bytes": free, "limit_bytes": limit });
-    fine("memory", text, json)
+    told("memory", text, json)
 }
 
 /// What the NVIDIA driver tells through /proc; this build does not use it.
@@ -152,7 +187,7 @@ fn gpu() -> Finding {
     };
     let text = format!("{seen}\nthis build has no CUDA part yet: pictures are made on the CPU");
     let json = json!({ "cuda_build": false, "driver": driver, "cards": cards });
-    fine("gpu", text, json)
+    told("gpu", text, json)
 }
 
 /// Whether `flux-rt run` without a model works: loads the demo model for real.
@@ -163,15 +198,9 @@ fn demo() -> Finding {
             let load_ms = cli::progress::milliseconds(start.elapsed().as_secs_f64() * 1000.0);
             let device = engine.device_name();
             let text = format!("loads in {load_ms:.0} ms, runs on {device}");
-            fine("demo_model", text, json!({ "ok": true, "load_ms": load_ms, "device": device }))
+            works("demo_model", text, json!({ "ok": true, "load_ms": load_ms, "device": device }))
         }
-        Err(error) => {
-            let code = error.exit_code();
-            let reason = cli::describe(&error.into());
-            let json = json!({ "ok": false, "error": reason });
-            let text = reason.clone();
-            Finding { name: "demo_model", text, json, failure: Some((code, reason)) }
-        }
+        Err(error) => fails("demo_model", error, json!({})),
     }
 }
 
@@ -201,7 +230,7 @@ fn hub_cache() -> Finding {
     if folders.is_empty() {
         lines.push("none: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME are not set".to_owned());
     }
-    fine("hub_cache", lines.join("\n"), entries.into())
+    told("hub_cache", lines.join("\n"), entries.into())
 }
 
 /// Whether pictures can be written where `run` writes them unasked.
@@ -210,15 +239,9 @@ fn folder() -> Finding {
     let here = std::env::current_dir().unwrap_or_default().join(place).display().to_string();
     match output::check_folder(place) {
         Ok(()) => {
-            fine("output", format!("{here} is writable"), json!({ "path": here, "ok": true }))
+            works("output", format!("{here} is writable"), json!({ "path": here, "ok": true }))
         }
-        Err(error) => {
-            let code = error.exit_code();
-            let reason = cli::describe(&error.into());
-            let json = json!({ "path": here, "ok": false, "error": reason });
-            let text = reason.clone();
-            Finding { name: "output", text, json, failure: Some((code, reason)) }
-        }
+        Err(error) => fails("output", error, json!({ "path": here })),
     }
 }
 
@@ -235,7 +258,7 @@ fn variables() -> Finding {
     let lines: Vec<String> =
         variables.iter().map(|(name, value)| format!("{name}={value}{}", unknown(name))).collect();
     let text = if lines.is_empty() { "no FLUX_RT_* is set".into() } else { lines.join("\n") };
-    fine("variables", text, json!(BTreeMap::from_iter(variables)))
+    told("variables", text, json!(BTreeMap::from_iter(variables)))
 }
 
 /// The value of a `key : value` line as in /proc.

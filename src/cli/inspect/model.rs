@@ -50,7 +50,11 @@ pub(super) fn report(
     let mut lists = String::new();
     for part in parts {
         let checkpoint = part.open()?;
-        let sizes = sizes(part, &checkpoint)?;
+        let sizes = match (sizes(part, &checkpoint), &part.config) {
+            (Ok(sizes), _) => sizes,
+            (Err(error), Some(_)) => return Err(error),
+            (Err(error), None) => format!("sizes not told without a config.json: {error:#}"),
+        };
         let views = naming::views(&checkpoint, part.component)?;
         let names: BTreeSet<&str> = views.values().map(|view| view.stored.as_str()).collect();
         let content = Content::of(&checkpoint, names.iter().copied());
