@@ -24,7 +24,9 @@ static STATE: AtomicU8 = AtomicU8::new(IDLE);
 pub(super) fn install() -> Result<()> {
     ctrlc::set_handler(|| {
         let first = STATE.compare_exchange(WORKING, ASKED, Ordering::SeqCst, Ordering::SeqCst);
+        stream::clear_line();
         if first.is_err() {
+            stream::note("stopped at once");
             process::exit(i32::from(Error::Cancelled.exit_code()));
         }
         stream::note("stopping after this step; press Ctrl-C again to stop at once");

@@ -27,6 +27,9 @@ use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::latents;
 
+/// Pictures of a run: months of work, and few enough to be listed.
+const MAX_PICTURES: usize = 1_000_000;
+
 /// Everything that a run needs.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -73,11 +76,11 @@ impl Job {
         };
         check_values(&template)?;
         let prompts = prompt_list(prompts)?;
-        if picture.count == 0 {
-            refuse("count", "expected 1 or more, found 0")?;
-        }
-        let Some(pictures) = prompts.len().max(1).checked_mul(picture.count) else {
-            return refuse("count", "the number of pictures is too large");
+        let pictures = prompts.len().max(1).checked_mul(picture.count);
+        let Some(pictures @ 1..=MAX_PICTURES) = pictures else {
+            let found = picture.count;
+            let expected = format!("1 to {MAX_PICTURES} pictures of all prompts");
+            return refuse("count", format!("expected {expected}, found {found} of each"));
         };
         let last = u64::try_from(picture.count - 1).ok();
         if last.and_then(|last| picture.seed.checked_add(last)).is_none() {

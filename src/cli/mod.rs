@@ -18,6 +18,7 @@ mod run;
 mod stream;
 mod usage;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::args::Command;
@@ -68,6 +69,7 @@ fn describe(error: &anyhow::Error) -> String {
 fn advice(error: &anyhow::Error) -> Option<String> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
         Error::ModelNotFound { advice, .. } => Some(advice.clone()),
+        Error::Write { path, .. } if path == Path::new(stream::STDOUT) => None,
         Error::Write { .. } => Some("choose another place with --out".into()),
         Error::Numeric { .. } => Some(
             "the weights may be damaged; `flux-rt inspect` shows them, --dtype f32 has more range"

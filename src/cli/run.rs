@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::pipeline::Engine;
 use crate::pipeline::Generated;
 use crate::pipeline::Request;
+use crate::pipeline::Settings;
 use crate::pipeline::latents;
 
 /// Makes every picture asked for.
@@ -44,6 +45,11 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
     if job.prompts.is_empty() {
         let prompt = &engine.defaults().prompt;
         stream::note(&format!("no --prompt, so the model's example: \"{prompt}\""));
+    }
+
+    for request in &requests {
+        // What the model cannot do is said once, before the first picture.
+        Settings::new(request, engine.defaults())?;
     }
 
     let record = Record::new(&job, &engine, requests.len());

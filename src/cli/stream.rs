@@ -15,6 +15,9 @@ use serde_json::json;
 use crate::error::Error;
 use crate::error::Result;
 
+/// What messages call stdout.
+pub(super) const STDOUT: &str = "standard output";
+
 static JSON_LINES: AtomicBool = AtomicBool::new(false);
 
 /// From now on stderr carries JSON lines.
@@ -30,7 +33,7 @@ pub(super) fn result(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(source) => Err(Error::Write { path: "standard output".into(), source }),
+        Err(source) => Err(Error::Write { path: STDOUT.into(), source }),
         Ok(()) => Ok(()),
     }
 }
@@ -59,6 +62,14 @@ pub(super) fn note(text: &str) {
         event(&json!({ "event": "note", "text": text }));
     } else {
         line(&format!("{} {text}", painted("note:", "1;36")));
+    }
+}
+
+/// Takes a bar and the terminal's `^C` off the current line.
+pub(super) fn clear_line() {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() && !JSON_LINES.load(Ordering::Relaxed) {
+        let _ = write!(stderr, "\r\x1b[2K");
     }
 }
 

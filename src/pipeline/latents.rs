@@ -41,8 +41,9 @@ pub struct LatentsFile {
 pub fn read(path: &Path) -> Result<LatentsFile> {
     let checkpoint = Checkpoint::open(&File::Disk(path.into()))?;
     let (Some(stored), Some(bytes)) = (checkpoint.stored(NAME), checkpoint.bytes_of(NAME)) else {
-        let found = checkpoint.names().take(4).collect::<Vec<_>>().join(", ");
-        return Err(checkpoint.error(NAME, "a tensor of that name", format!("only {found}")));
+        let names: Vec<&str> = checkpoint.names().take(4).collect();
+        let found = format!("tensors like {}", names.join(", "));
+        return Err(checkpoint.error(NAME, "a tensor of that name", found));
     };
     let values: Vec<f32> = match stored.dtype {
         Dtype::F32 => words(bytes).map(f32::from_le_bytes).collect(),
@@ -177,6 +178,6 @@ mod tests {
         let path = folder.path().join("other.safetensors");
         let view = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
         files::write_atomic(&path, &safetensors::serialize([("x", view)], None).unwrap()).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("found only x"));
+        assert!(read(&path).unwrap_err().to_string().contains("found tensors like x"));
     }
 }

@@ -31,8 +31,9 @@ fn a_model_folder_shows_its_networks() {
 fn a_single_file_and_a_component_folder_are_known_too() {
     let desk = Desk::new();
     for (path, part) in [
+        // The sizes of these are not FLUX.1's, and no config.json tells them.
         ("single_files/transformer_bf16.safetensors", "sizes not told without a config.json"),
-        ("single_files/ae.safetensors", "latent channels"),
+        ("single_files/ae.safetensors", "  vae "),
         ("single_files/clip_l.safetensors", "CLIP of"),
         ("single_files/t5xxl_fp8_scaled.safetensors", "F8_E4M3"),
         ("dev/vae", "levels of 8-8-16-16"),

@@ -41,7 +41,8 @@ fn bad_values_name_their_flag_and_what_would_be_right() {
         ("--guidance", "-1", "expected 0 to 100"),
         ("--guidance", "much", "expected a number"),
         ("--seed", "-1", "expected a whole number"),
-        ("--count", "0", "expected 1 or more"),
+        ("--count", "0", "expected 1 to 1000000 pictures"),
+        ("--count", "9999999999999", "expected 1 to 1000000 pictures"),
         ("--max-sequence-length", "0", "expected 1 to 512"),
     ] {
         desk.call(["run", flag, value]).fails(2, &["error: ", flag, expected]);

@@ -92,10 +92,19 @@ pub(super) fn add_elastic(report: &mut Report, file: &File) -> Result<()> {
     let elastic = json_of(file)?;
     report.text.push_str("  elastic.json\n");
     for (field, value) in elastic.as_object().into_iter().flatten() {
-        let _ = writeln!(report.text, "{:18}{field}: {value}", "");
+        // A list has an entry a line, so that it can be read.
+        let entries = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for entry in entries {
+            let _ = writeln!(report.text, "{:18}{field}: {}", "", plain(entry));
+        }
     }
     report.json["elastic"] = elastic;
     Ok(())
+}
+
+/// JSON without braces and quotes.
+fn plain(value: &Value) -> String {
+    value.to_string().replace(['{', '}', '"'], "").replace(',', ", ").replace(':', " ")
 }
 
 /// A safetensors file that holds no network of FLUX.1.
