@@ -96,6 +96,22 @@ pub enum Error {
         /// What was looked for and what to do.
         reason: String,
     },
+    /// A call of the CUDA driver failed.
+    #[error("{call}: {reason}")]
+    Cuda {
+        /// The driver's function.
+        call: &'static str,
+        /// Its error's name and text.
+        reason: String,
+    },
+    /// The GPU's memory does not hold what is needed.
+    #[error("expected {needed} bytes of free GPU memory, found {free}")]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: usize,
+        /// Bytes free.
+        free: usize,
+    },
     /// A result holds NaN or infinity.
     #[error("{what} holds NaN or infinity after step {step}")]
     Numeric {
@@ -111,7 +127,7 @@ pub enum Error {
 
 impl Error {
     /// The program's exit code: 0 done; 1 other; 2 usage; 3 model file broken or unfit; 4 model not
-    /// found; 6 driver, CUDA or no GPU; 7 numeric; 8 output not writable; 130 Ctrl-C.
+    /// found; 5 not enough GPU memory; 6 driver, CUDA or no GPU; 7 numeric; 8 output not writable; 130 Ctrl-C.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -121,7 +137,8 @@ impl Error {
                 3
             }
             Self::ModelNotFound { .. } => 4,
-            Self::Device { .. } => 6,
+            Self::OutOfMemory { .. } => 5,
+            Self::Device { .. } | Self::Cuda { .. } => 6,
             Self::Numeric { .. } => 7,
             Self::Write { .. } => 8,
             Self::Cancelled => 130,

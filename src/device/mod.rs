@@ -1,14 +1,63 @@
 //! Where tensors live and what holds them.
 //!
 //! [`tensor`] is the typed tensor, [`matrix`] the strided two-dimensional view that ops take,
-//! [`host_gemm`] the one place that calls the CPU matrix product.
+//! [`host_gemm`] the one place that calls the CPU matrix product, `cuda` the driver.
 
+use std::sync::Arc;
+
+mod cuda;
 pub mod host_gemm;
 pub mod matrix;
+pub(crate) mod modules;
 pub mod tensor;
 
+use crate::error::Result;
+
+pub use cuda::Cuda;
+pub(crate) use cuda::Launch;
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
 pub use tensor::Act;
 pub use tensor::Element;
 pub use tensor::Tensor;
+
+/// Where to compute.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor; the ops are the oracles.
+    Cpu,
+    /// An NVIDIA GPU; the ops are this program's kernels.
+    Cuda(Arc<Cuda>),
+}
+
+impl Device {
+    /// The GPU with that index.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if there is none that can be used, [`crate::Error::Cuda`] if the
+    /// driver refuses.
+    pub fn cuda(index: usize) -> Result<Self> {
+        Ok(Self::Cuda(Cuda::open(index)?))
+    }
+
+    /// What computes, for records: `cpu` or the GPU's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(cuda) => cuda.name(),
+        }
+    }
+
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] for what went wrong in it.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda(cuda) => cuda.synchronize(),
+        }
+    }
+}

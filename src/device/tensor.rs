@@ -1,16 +1,27 @@
-//! `Tensor<T, R>`: dtype and rank in the type, `[usize; R]` at run time, row-major.
+//! `Tensor<T, R>`: dtype and rank in the type, `[usize; R]` at run time, row-major, on one device.
 
 use bytemuck::Pod;
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
 
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::cuda::Buffer;
+use crate::error::Result;
 
 /// A logical element type and what holds it on each device.
 pub trait Element: 'static + Send + Sync {
     /// The type in host memory.
     type Host: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug;
+    /// The type in CUDA memory.
+    type Cuda: Pod + Default;
     /// The name used in messages.
     const NAME: &'static str;
+    /// Host values as CUDA memory holds them.
+    fn to_cuda(values: &[Self::Host]) -> Vec<Self::Cuda>;
+    /// CUDA values as host memory holds them.
+    fn to_host(values: &[Self::Cuda]) -> Vec<Self::Host>;
 }
 
 /// An activation: f32 on the CPU (the oracle), bf16 on CUDA.
@@ -19,41 +30,85 @@ pub enum Act {}
 
 impl Element for Act {
     type Host = f32;
+    type Cuda = bf16;
     const NAME: &'static str = "act";
+
+    fn to_cuda(values: &[f32]) -> Vec<bf16> {
+        let mut narrow = vec![bf16::ZERO; values.len()];
+        narrow.convert_from_f32_slice(values);
+        narrow
+    }
+
+    fn to_host(values: &[bf16]) -> Vec<f32> {
+        let mut wide = vec![0.0; values.len()];
+        values.convert_to_f32_slice(&mut wide);
+        wide
+    }
 }
 
 macro_rules! plain_element {
     ($($host:ty => $name:literal),*) => {$(
         impl Element for $host {
             type Host = $host;
+            type Cuda = $host;
             const NAME: &'static str = $name;
+
+            fn to_cuda(values: &[$host]) -> Vec<$host> {
+                values.to_vec()
+            }
+
+            fn to_host(values: &[$host]) -> Vec<$host> {
+                values.to_vec()
+            }
         }
     )*};
 }
-plain_element!(f32 => "f32", half::bf16 => "bf16", u32 => "u32", u8 => "u8");
+plain_element!(f32 => "f32", bf16 => "bf16", u32 => "u32", u8 => "u8");
 
 /// A dense row-major tensor.
 #[derive(Debug)]
 pub struct Tensor<T: Element, const R: usize> {
     shape: [usize; R],
-    data: Vec<T::Host>,
+    storage: Storage<T>,
+}
+
+/// Where the elements are.
+#[derive(Debug)]
+enum Storage<T: Element> {
+    Host(Vec<T::Host>),
+    Cuda(Buffer),
 }
 
 impl<T: Element, const R: usize> Tensor<T, R> {
-    /// A tensor of zeros.
+    /// A tensor of zeros in host memory.
     #[must_use]
     pub fn zeros(shape: [usize; R]) -> Self {
-        Self { shape, data: vec![T::Host::default(); shape.iter().product()] }
+        let data = vec![T::Host::default(); shape.iter().product()];
+        Self { shape, storage: Storage::Host(data) }
     }
 
-    /// A tensor over `data`, row-major.
+    /// A tensor for an op to write: zeros on the CPU, undefined on CUDA.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub fn empty(device: &Device, shape: [usize; R]) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::zeros(shape)),
+            Device::Cuda(cuda) => {
+                let bytes = shape.iter().product::<usize>() * size_of::<T::Cuda>();
+                Ok(Self { shape, storage: Storage::Cuda(Buffer::new(cuda, bytes)?) })
+            }
+        }
+    }
+
+    /// A tensor over `data`, row-major, in host memory.
     ///
     /// # Panics
     /// If `data` has not exactly as many elements as `shape` says: a bug of the caller.
     #[must_use]
     pub fn from_host(shape: [usize; R], data: Vec<T::Host>) -> Self {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "data does not fill {shape:?}");
-        Self { shape, data }
+        Self { shape, storage: Storage::Host(data) }
     }
 
     /// The size of each dimension.
@@ -62,15 +117,72 @@ impl<T: Element, const R: usize> Tensor<T, R> {
         self.shape
     }
 
-    /// The elements in host memory, row-major.
+    /// Where the tensor lives.
     #[must_use]
-    pub fn host(&self) -> &[T::Host] {
-        &self.data
+    pub fn device(&self) -> Device {
+        match &self.storage {
+            Storage::Host(_) => Device::Cpu,
+            Storage::Cuda(buffer) => Device::Cuda(buffer.cuda().clone()),
+        }
+    }
+
+    /// The same tensor on `device`, converted to that device's element type.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub fn to_device(self, device: &Device) -> Result<Self> {
+        match (self.storage, device) {
+            (Storage::Host(data), Device::Cuda(cuda)) => {
+                let values = T::to_cuda(&data);
+                let mut buffer = Buffer::new(cuda, size_of_val(values.as_slice()))?;
+                if !values.is_empty() {
+                    buffer.upload(&values)?;
+                }
+                Ok(Self { shape: self.shape, storage: Storage::Cuda(buffer) })
+            }
+            (Storage::Cuda(buffer), Device::Cpu) => {
+                let mut values = vec![T::Cuda::default(); self.shape.iter().product()];
+                if !values.is_empty() {
+                    buffer.download(&mut values)?;
+                }
+                Ok(Self::from_host(self.shape, T::to_host(&values)))
+            }
+            (storage, _) => Ok(Self { shape: self.shape, storage }),
+        }
     }
 
     /// The elements in host memory, row-major.
+    ///
+    /// # Panics
+    /// If the tensor lives elsewhere: a bug of the caller.
+    #[must_use]
+    pub fn host(&self) -> &[T::Host] {
+        match &self.storage {
+            Storage::Host(data) => data,
+            Storage::Cuda(_) => not_on_host(),
+        }
+    }
+
+    /// The elements in host memory, row-major.
+    ///
+    /// # Panics
+    /// If the tensor lives elsewhere: a bug of the caller.
     pub fn host_mut(&mut self) -> &mut [T::Host] {
-        &mut self.data
+        match &mut self.storage {
+            Storage::Host(data) => data,
+            Storage::Cuda(_) => not_on_host(),
+        }
+    }
+
+    /// The first element's address in CUDA memory.
+    ///
+    /// # Panics
+    /// If the tensor lives elsewhere: a bug of the caller.
+    pub(crate) fn cuda_address(&self) -> u64 {
+        match &self.storage {
+            Storage::Host(_) => not_on_cuda(),
+            Storage::Cuda(buffer) => buffer.address(),
+        }
     }
 
     /// The same elements with another shape.
@@ -79,26 +191,51 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     /// If the two shapes hold different numbers of elements: a bug of the caller.
     #[must_use]
     pub fn reshape<const Q: usize>(self, shape: [usize; Q]) -> Tensor<T, Q> {
-        Tensor::from_host(shape, self.data)
+        let [before, after]: [usize; 2] = [self.shape.iter().product(), shape.iter().product()];
+        assert_eq!(before, after, "{:?} does not fill {shape:?}", self.shape);
+        Tensor { shape, storage: self.storage }
+    }
+
+    /// Rows and columns as a matrix: the last dimension is the columns, the others are the rows.
+    fn rows_and_columns(&self) -> [usize; 2] {
+        let columns = self.shape.last().copied().unwrap_or(1);
+        let elements: usize = self.shape.iter().product();
+        [elements.checked_div(columns).unwrap_or(0), columns]
     }
 
     /// All elements as a matrix: the last dimension is the columns, the others are the rows.
     #[must_use]
     pub fn matrix(&self) -> Matrix<'_, T> {
-        let cols = self.shape.last().copied().unwrap_or(1);
-        Matrix::new(&self.data, self.data.len().checked_div(cols).unwrap_or(0), cols)
+        let [rows, columns] = self.rows_and_columns();
+        match &self.storage {
+            Storage::Host(data) => Matrix::new(data, rows, columns),
+            Storage::Cuda(buffer) => Matrix::on_cuda(buffer, rows, columns),
+        }
     }
 
     /// All elements as a matrix: the last dimension is the columns, the others are the rows.
     pub fn matrix_mut(&mut self) -> MatrixMut<'_, T> {
-        let cols = self.shape.last().copied().unwrap_or(1);
-        let rows = self.data.len().checked_div(cols).unwrap_or(0);
-        MatrixMut::new(&mut self.data, rows, cols)
+        let [rows, columns] = self.rows_and_columns();
+        match &mut self.storage {
+            Storage::Host(data) => MatrixMut::new(data, rows, columns),
+            Storage::Cuda(buffer) => MatrixMut::on_cuda(buffer, rows, columns),
+        }
     }
 }
 
+#[track_caller]
+fn not_on_host() -> ! {
+    unreachable!("the tensor is not in host memory")
+}
+
+#[track_caller]
+fn not_on_cuda() -> ! {
+    unreachable!("the tensor is not in CUDA memory")
+}
+
 impl<T: Element, const R: usize> Clone for Tensor<T, R> {
+    /// A copy of a tensor in host memory; requests are cloned, tensors of a model never.
     fn clone(&self) -> Self {
-        Self { shape: self.shape, data: self.data.clone() }
+        Self::from_host(self.shape, self.host().to_vec())
     }
 }

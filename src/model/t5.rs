@@ -3,6 +3,7 @@
 //! Spec flux 6.2; reference `T5EncoderModel` of transformers.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::T5Config;
@@ -17,20 +18,21 @@ use crate::ops::gemm::gemm;
 use crate::ops::gemm::whole;
 use crate::ops::rmsnorm::rmsnorm;
 
-/// `[L, d_model]` of `ids [L]`.
+/// `[L, d_model]` of `ids [L]`, computed on the device of the weights.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when an id is outside the vocabulary or the weights do not fit.
-pub fn encode(weights: &T5Weights, ids: &Tensor<u32, 1>) -> Result<Tensor<Act, 2>> {
+pub fn encode(device: &Device, weights: &T5Weights, ids: &[u32]) -> Result<Tensor<Act, 2>> {
     let config = &weights.config;
-    let [seq] = ids.shape();
-    let mut hidden_states = Tensor::zeros([seq, config.d_model]);
-    embedding(hidden_states.matrix_mut(), ids, &weights.token_embedding, None)?;
-    let bias = relative_bias(config, &weights.relative_attention_bias, seq);
+    let seq = ids.len();
+    let ids = Tensor::from_host([seq], ids.to_vec()).to_device(device)?;
+    let mut hidden_states = Tensor::empty(device, [seq, config.d_model])?;
+    embedding(hidden_states.matrix_mut(), &ids, &weights.token_embedding, None)?;
+    let bias = relative_bias(config, &weights.relative_attention_bias, seq).to_device(device)?;
     for block in &weights.blocks {
         hidden_states = forward_block(config, block, &hidden_states, &bias)?;
     }
-    let mut out = Tensor::zeros([seq, config.d_model]);
+    let mut out = Tensor::empty(device, [seq, config.d_model])?;
     let eps = config.layer_norm_epsilon;
     rmsnorm(out.matrix_mut(), hidden_states.matrix(), &weights.final_norm, eps)?;
     Ok(out)
@@ -49,34 +51,34 @@ pub fn forward_block(
     let [seq, d_model] = input.shape();
     let eps = config.layer_norm_epsilon;
     let inner = config.num_heads * config.d_kv;
-    let mut normed = Tensor::zeros([seq, d_model]);
+    let mut normed = Tensor::empty(&input.device(), [seq, d_model])?;
     rmsnorm(normed.matrix_mut(), input.matrix(), &weights.attention_norm, eps)?;
-    let mut qkv = Tensor::zeros([seq, 3 * inner]);
+    let mut qkv = Tensor::empty(&input.device(), [seq, 3 * inner])?;
     let segments = whole(&weights.qkv, seq);
     gemm(qkv.matrix_mut(), normed.matrix(), None, &segments, Activation::None)?;
     let qkv = qkv.reshape([seq, 3, config.num_heads, config.d_kv]);
-    let mut heads_out = Tensor::zeros([seq, inner]);
+    let mut heads_out = Tensor::empty(&input.device(), [seq, inner])?;
     // T5 has no 1 / sqrt(d): its initialisation holds that factor.
     attention(heads_out.matrix_mut(), &qkv, Mask::Relative(bias), 1.0)?;
-    let mut mid = Tensor::zeros([seq, d_model]);
+    let mut mid = Tensor::empty(&input.device(), [seq, d_model])?;
     let segments = whole(&weights.out, seq);
     let residual = Some(input.matrix());
     gemm(mid.matrix_mut(), heads_out.matrix(), residual, &segments, Activation::None)?;
 
     rmsnorm(normed.matrix_mut(), mid.matrix(), &weights.mlp_norm, eps)?;
-    let mut up = Tensor::zeros([seq, 2 * config.d_ff]);
+    let mut up = Tensor::empty(&input.device(), [seq, 2 * config.d_ff])?;
     let segments = whole(&weights.mlp_up, seq);
     gemm(up.matrix_mut(), normed.matrix(), None, &segments, Activation::None)?;
-    let mut gated = Tensor::zeros([seq, config.d_ff]);
+    let mut gated = Tensor::empty(&input.device(), [seq, config.d_ff])?;
     gated_gelu(gated.matrix_mut(), up.matrix())?;
-    let mut out = Tensor::zeros([seq, d_model]);
+    let mut out = Tensor::empty(&input.device(), [seq, d_model])?;
     let segments = whole(&weights.mlp_down, seq);
     let residual = Some(mid.matrix());
     gemm(out.matrix_mut(), gated.matrix(), residual, &segments, Activation::None)?;
     Ok(out)
 }
 
-/// `[H, 2 L - 1]`: the bias of key k for query q in column `k - q + L - 1`, from `[buckets, H]`.
+/// `[H, 2 L - 1]` in host memory: the bias of key k for query q in column `k - q + L - 1`, from `[buckets, H]`.
 #[must_use]
 pub fn relative_bias(config: &T5Config, table: &Tensor<f32, 2>, seq: usize) -> Tensor<f32, 2> {
     let [_, heads] = table.shape();

@@ -30,9 +30,10 @@ pub(crate) fn denoise(
     let [txt_len, _] = prepared.txt.shape();
     let [img_len, _] = latents.shape();
     let steps = sigmas.shape()[0] - 1;
-    let mut workspace = Workspace::new(&weights.config, txt_len + img_len);
-    let mut velocity = Tensor::zeros([img_len, weights.config.out_channels()]);
-    let mut step = Tensor::from_host([1], vec![0]);
+    let device = &latents.device();
+    let mut workspace = Workspace::new(device, &weights.config, txt_len + img_len)?;
+    let mut velocity = Tensor::empty(device, [img_len, weights.config.out_channels()])?;
+    let mut step = Tensor::from_host([1], vec![0]).to_device(device)?;
     for done in 1..=steps {
         flux::forward(&mut velocity, &mut workspace, latents.matrix(), weights, prepared, &step)?;
         euler_step(latents, &velocity, sigmas, &mut step, rounding)?;

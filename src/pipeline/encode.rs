@@ -58,9 +58,8 @@ impl PromptCache {
 fn encode(components: &Components, (prompt, prompt_2, t5_length): &Key) -> Result<Encoded> {
     let clip_length = components.clip.config.max_position_embeddings;
     let clip_tokens = components.clip_tokenizer.encode(prompt, clip_length)?;
-    let pooled = clip::encode(&components.clip, &clip_tokens.ids)?;
+    let pooled = clip::encode(&components.device, &components.clip, &clip_tokens.ids)?;
     let t5_tokens = components.t5_tokenizer.encode(prompt_2, *t5_length)?;
-    let ids = Tensor::from_host([t5_tokens.ids.len()], t5_tokens.ids);
-    let txt = t5::encode(&components.t5, &ids)?;
+    let txt = t5::encode(&components.device, &components.t5, &t5_tokens.ids)?;
     Ok(Encoded { txt, pooled, dropped: [clip_tokens.dropped, t5_tokens.dropped] })
 }

@@ -291,10 +291,11 @@ impl Engine {
             DType::F32 | DType::Auto => TimeRounding::F32,
         };
         prepare(
+            &self.components.device,
             &self.components.flux,
             &Conditioning {
                 txt: encoded.txt.matrix(),
-                pooled: encoded.pooled.host(),
+                pooled: encoded.pooled.matrix(),
                 timesteps: &schedule.model_times(rounding),
                 guidance: settings.guidance.map(|guidance| model_guidance(guidance, rounding)),
                 grid: settings.grid(),

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::device::Device;
 use crate::error::Error;
 use crate::error::Result;
 use crate::files::File;
@@ -20,6 +21,8 @@ use crate::pipeline::Defaults;
 /// The loaded networks and what feeds them.
 #[derive(Debug)]
 pub(crate) struct Components {
+    /// Where the weights are and the networks run.
+    pub(crate) device: Device,
     pub(crate) clip_tokenizer: ClipTokenizer,
     pub(crate) t5_tokenizer: T5Tokenizer,
     pub(crate) clip: ClipWeights,
@@ -72,7 +75,16 @@ impl Components {
         );
         let flux = flux?;
         let (clip, t5, vae) = rest?;
-        Ok(Self { clip_tokenizer, t5_tokenizer, clip, t5, flux, vae, scheduler: configs.scheduler })
+        Ok(Self {
+            device: Device::Cpu,
+            clip_tokenizer,
+            t5_tokenizer,
+            clip,
+            t5,
+            flux,
+            vae,
+            scheduler: configs.scheduler,
+        })
     }
 
     /// What a request without values gets.

@@ -1,6 +1,7 @@
 //! The transformer against diffusers.
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Matrix;
 use flux_rt::device::Tensor;
 use flux_rt::files::File;
@@ -49,7 +50,7 @@ fn case(name: &'static str, dtype: WeightDtype) -> Case {
     let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
     let weights = FluxWeights::load(&mut reader, &config, dtype).unwrap();
     let prepared = with_conditioning(name, &expected, &config, |conditioning| {
-        prepare(&weights, conditioning).unwrap()
+        prepare(&Device::Cpu, &weights, conditioning).unwrap()
     });
     // Row 1 of two steps: a block that ignores the counter would read row 0.
     let step = Tensor::from_host([1], vec![1]);
@@ -70,7 +71,7 @@ fn with_conditioning<R>(
     let grid: [usize; 2] = serde_json::from_value(sizes.clone()).unwrap();
     body(&Conditioning {
         txt: txt.matrix(),
-        pooled: &pooled,
+        pooled: Matrix::new(&pooled, 1, pooled.len()),
         timesteps: &[123.0, time],
         guidance: config
             .guidance_embeds
@@ -117,7 +118,7 @@ fn what_is_prepared() {
         assert_eq!(sin, case.expected.values("transformer.rope.sin"), "{name}");
 
         let vec = with_conditioning(name, &case.expected, &case.weights.config, |conditioning| {
-            activated_vec(&case.weights, conditioning).unwrap()
+            activated_vec(&Device::Cpu, &case.weights, conditioning).unwrap()
         });
         let expected: Vec<f32> = case
             .expected
@@ -141,7 +142,7 @@ fn blocks_one_by_one() {
         for (index, weights) in case.weights.double.iter().enumerate() {
             let input = case.joint(index.checked_sub(1));
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(config, seq).scratch;
+            let mut scratch = Workspace::new(&Device::Cpu, config, seq).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.double(index);
             double_block::forward(
@@ -171,7 +172,7 @@ fn blocks_one_by_one() {
                 }
             };
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(config, seq).scratch;
+            let mut scratch = Workspace::new(&Device::Cpu, config, seq).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.single(index);
             single_block::forward(&mut out, &mut scratch, &input, weights, vectors, &case.prepared)
@@ -192,7 +193,7 @@ fn whole(case: &Case) -> Tensor<Act, 2> {
     let latents = case.expected.values("transformer.in.hidden_states");
     let img_len = latents.len() / config.in_channels;
     let [txt_len, _] = case.prepared.txt.shape();
-    let mut workspace = Workspace::new(config, txt_len + img_len);
+    let mut workspace = Workspace::new(&Device::Cpu, config, txt_len + img_len).unwrap();
     let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
     let latents = Matrix::<Act>::new(&latents, img_len, config.in_channels);
     flux::forward(
@@ -226,11 +227,13 @@ fn every_step_of_a_whole_run() {
             expected.matrix("pipeline.prompt_embeds", config.joint_attention_dim);
         let guidance =
             config.guidance_embeds.then(|| 1000.0 * run["guidance"].as_f64().unwrap() as f32);
+        let pooled = expected.values("pipeline.pooled");
         let prepared = prepare(
+            &Device::Cpu,
             &weights,
             &Conditioning {
                 txt: txt.matrix(),
-                pooled: &expected.values("pipeline.pooled"),
+                pooled: Matrix::new(&pooled, 1, pooled.len()),
                 timesteps: &expected.values("pipeline.timesteps"),
                 guidance,
                 grid: [tokens("height"), tokens("width")],
@@ -242,7 +245,7 @@ fn every_step_of_a_whole_run() {
         let mut step = Tensor::from_host([1], vec![0]);
         let mut latents: Tensor<Act, 2> = expected.matrix("pipeline.packed", config.in_channels);
         let [img_len, _] = latents.shape();
-        let mut workspace = Workspace::new(config, txt.shape()[0] + img_len);
+        let mut workspace = Workspace::new(&Device::Cpu, config, txt.shape()[0] + img_len).unwrap();
         let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
         for index in 0..sigmas.shape()[0] - 1 {
             let input = latents.matrix();

@@ -1,6 +1,7 @@
 //! CLIP and T5 against transformers.
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::files::File;
 use flux_rt::model::clip;
@@ -70,7 +71,7 @@ fn clip_pools_every_prompt() {
         let width = weights.config.hidden_size;
         assert!(all.len() / 77 > 10, "{pipeline}");
         for (index, ids) in all.chunks_exact(77).enumerate() {
-            let actual = clip::encode(&weights, ids).unwrap();
+            let actual = clip::encode(&Device::Cpu, &weights, ids).unwrap();
             let what = format!("{pipeline} prompt {index}");
             assert_close(&what, actual.host(), &pooled[index * width..][..width], F32);
         }
@@ -103,8 +104,7 @@ fn t5_block_by_block_and_whole() {
                 continue;
             }
             let ids = ids(expected.values(&format!("t5.{length}.ids")));
-            let ids = Tensor::from_host([ids.len()], ids);
-            let output = t5::encode(&weights, &ids).unwrap();
+            let output = t5::encode(&Device::Cpu, &weights, &ids).unwrap();
             let what = format!("{pipeline} {name}");
             assert_close(&what, output.host(), &expected.values(&name), F32);
         }
@@ -125,11 +125,15 @@ fn t5_position_bias_in_every_bucket() {
 fn states_of_a_whole_run() {
     for pipeline in FOLDERS {
         let expected = Expected::of(pipeline);
-        let pooled = clip::encode(&load_clip(pipeline), &ids(expected.values("pipeline.clip_ids")));
+        let pooled = clip::encode(
+            &Device::Cpu,
+            &load_clip(pipeline),
+            &ids(expected.values("pipeline.clip_ids")),
+        );
         let golden = expected.values("pipeline.pooled");
         assert_close(&format!("{pipeline} pooled"), pooled.unwrap().host(), &golden, F32);
         let ids = ids(expected.values("pipeline.t5_ids"));
-        let states = t5::encode(&load_t5(pipeline), &Tensor::from_host([ids.len()], ids)).unwrap();
+        let states = t5::encode(&Device::Cpu, &load_t5(pipeline), &ids).unwrap();
         let golden = expected.values("pipeline.prompt_embeds");
         assert_close(&format!("{pipeline} prompt_embeds"), states.host(), &golden, F32);
     }

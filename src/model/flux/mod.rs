@@ -13,6 +13,7 @@ pub mod single_block;
 use std::mem::swap;
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::Tensor;
 use crate::error::Result;
@@ -54,20 +55,22 @@ pub struct Scratch {
 
 impl Workspace {
     /// Buffers for `seq` joint tokens.
-    #[must_use]
-    pub fn new(config: &FluxConfig, seq: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn new(device: &Device, config: &FluxConfig, seq: usize) -> Result<Self> {
         let hidden = config.hidden_size();
         let qkv = [seq, 3, config.num_attention_heads, config.attention_head_dim];
-        Self {
-            stream: Tensor::zeros([seq, hidden]),
-            next: Tensor::zeros([seq, hidden]),
+        Ok(Self {
+            stream: Tensor::empty(device, [seq, hidden])?,
+            next: Tensor::empty(device, [seq, hidden])?,
             scratch: Scratch {
-                mid: Tensor::zeros([seq, hidden]),
-                normed: Tensor::zeros([seq, hidden]),
-                qkv: Tensor::zeros(qkv),
-                attention_mlp: Tensor::zeros([seq, hidden + config.mlp_size()]),
+                mid: Tensor::empty(device, [seq, hidden])?,
+                normed: Tensor::empty(device, [seq, hidden])?,
+                qkv: Tensor::empty(device, qkv)?,
+                attention_mlp: Tensor::empty(device, [seq, hidden + config.mlp_size()])?,
             },
-        }
+        })
     }
 }
 
@@ -90,7 +93,7 @@ pub fn forward(
     let Workspace { stream, next, scratch } = workspace;
 
     let (mut txt, img) = stream.matrix_mut().split_at_row(txt_len);
-    txt.copy_from(prepared.txt.matrix());
+    txt.copy_from(prepared.txt.matrix())?;
     let segments = whole(&weights.x_embedder, seq - txt_len);
     gemm(img, latents, None, &segments, Activation::None)?;
 

@@ -4,6 +4,7 @@
 //! Spec flux 3.3; reference `CombinedTimestepGuidanceTextProjEmbeddings` of diffusers.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::Tensor;
 use crate::error::Error;
@@ -35,8 +36,8 @@ pub struct Prepared {
 pub struct Conditioning<'a> {
     /// `[T, joint_attention_dim]`: T5's states.
     pub txt: Matrix<'a, Act>,
-    /// `[pooled_projection_dim]`: CLIP's pooled vector.
-    pub pooled: &'a [f32],
+    /// `[1, pooled_projection_dim]`: CLIP's pooled vector.
+    pub pooled: Matrix<'a, Act>,
     /// The model time of every step, times 1000.
     pub timesteps: &'a [f32],
     /// The guidance strength, times 1000; needed exactly when the model embeds it.
@@ -49,24 +50,28 @@ pub struct Conditioning<'a> {
 ///
 /// # Errors
 /// [`Error::Request`] when guidance is missing, [`Error::Shape`] when operands do not fit.
-pub fn prepare(weights: &FluxWeights, conditioning: &Conditioning<'_>) -> Result<Prepared> {
+pub fn prepare(
+    device: &Device,
+    weights: &FluxWeights,
+    conditioning: &Conditioning<'_>,
+) -> Result<Prepared> {
     let config = &weights.config;
     let [txt_len, _] = conditioning.txt.shape();
-    let mut txt = Tensor::zeros([txt_len, config.hidden_size()]);
+    let mut txt = Tensor::empty(device, [txt_len, config.hidden_size()])?;
     let segments = whole(&weights.context_embedder, txt_len);
     gemm(txt.matrix_mut(), conditioning.txt, None, &segments, Activation::None)?;
 
-    let vec = activated_vec(weights, conditioning)?;
+    let vec = activated_vec(device, weights, conditioning)?;
     let [steps, _] = vec.shape();
     let [columns, _] = weights.modulation.weight.shape();
-    let mut modulation = Tensor::zeros([steps, columns]);
+    let mut modulation = Tensor::empty(device, [steps, columns])?;
     let segments = whole(&weights.modulation, steps);
     gemm(modulation.matrix_mut(), vec.matrix(), None, &segments, Activation::None)?;
 
     let [rows, grid_columns] = conditioning.grid;
     Ok(Prepared {
         txt,
-        rope: rope::table(txt_len, rows, grid_columns, config.axes_dims_rope),
+        rope: rope::table(txt_len, rows, grid_columns, config.axes_dims_rope).to_device(device)?,
         modulation,
         attention_scale: config.attention_scale(),
     })
@@ -77,29 +82,34 @@ pub fn prepare(weights: &FluxWeights, conditioning: &Conditioning<'_>) -> Result
 /// # Errors
 /// As [`prepare`].
 pub fn activated_vec(
+    device: &Device,
     weights: &FluxWeights,
     conditioning: &Conditioning<'_>,
 ) -> Result<Tensor<Act, 2>> {
     let steps = conditioning.timesteps.len();
-    let mut vec = embed(&weights.time, &sinusoid(conditioning.timesteps)?, None, Activation::None)?;
+    let mut vec =
+        embed(&weights.time, &sinusoid(device, conditioning.timesteps)?, None, Activation::None)?;
     if let Some(guidance) = &weights.guidance {
         let value = conditioning.guidance.ok_or_else(|| Error::Request {
             field: "guidance",
             reason: "this model embeds the guidance strength and needs a value".into(),
         })?;
-        let sinusoid = sinusoid(&vec![value; steps])?;
+        let sinusoid = sinusoid(device, &vec![value; steps])?;
         vec = embed(guidance, &sinusoid, Some(&vec), Activation::None)?;
     }
     // The same row for every step: the sum is then an epilogue instead of a broadcast.
-    let pooled = conditioning.pooled.repeat(steps);
-    let pooled = Tensor::from_host([steps, conditioning.pooled.len()], pooled);
+    let [_, width] = conditioning.pooled.shape();
+    let mut pooled = Tensor::empty(device, [steps, width])?;
+    for step in 0..steps {
+        pooled.matrix_mut().rows(step..step + 1).copy_from(conditioning.pooled)?;
+    }
     embed(&weights.pooled, &pooled, Some(&vec), Activation::Silu)
 }
 
 /// `[N, 256]` of values times 1000.
-fn sinusoid(values: &[f32]) -> Result<Tensor<Act, 2>> {
-    let mut out = Tensor::zeros([values.len(), FluxConfig::SINUSOID_WIDTH]);
-    let values = Tensor::from_host([values.len()], values.to_vec());
+fn sinusoid(device: &Device, values: &[f32]) -> Result<Tensor<Act, 2>> {
+    let mut out = Tensor::empty(device, [values.len(), FluxConfig::SINUSOID_WIDTH])?;
+    let values = Tensor::from_host([values.len()], values.to_vec()).to_device(device)?;
     timestep_embedding(out.matrix_mut(), &values)?;
     Ok(out)
 }
@@ -114,10 +124,10 @@ fn embed(
     let [rows, _] = input.shape();
     let [width, _] = weights.in_layer.weight.shape();
     let [hidden, _] = weights.out_layer.weight.shape();
-    let mut inner = Tensor::zeros([rows, width]);
+    let mut inner = Tensor::empty(&input.device(), [rows, width])?;
     let segments = whole(&weights.in_layer, rows);
     gemm(inner.matrix_mut(), input.matrix(), None, &segments, Activation::Silu)?;
-    let mut out = Tensor::zeros([rows, hidden]);
+    let mut out = Tensor::empty(&input.device(), [rows, hidden])?;
     let segments = whole(&weights.out_layer, rows);
     gemm(out.matrix_mut(), inner.matrix(), sum.map(Tensor::matrix), &segments, activation)?;
     Ok(out)

@@ -28,7 +28,7 @@ pub fn norm(
     groups: usize,
     activation: Activation,
 ) -> Result<Tensor<Act, 3>> {
-    let mut out = Tensor::zeros(x.shape());
+    let mut out = Tensor::empty(&x.device(), x.shape())?;
     let norm = GroupNorm { weight: &weights.weight, bias: &weights.bias, groups };
     groupnorm_silu(&mut out, x, norm, activation)?;
     Ok(out)
@@ -47,7 +47,7 @@ pub fn conv(
     let [height, width, _] = x.shape();
     let [channels, ..] = weights.weight.shape();
     let shape = [stride.output_size(height), stride.output_size(width), channels];
-    let mut out = Tensor::zeros(shape);
+    let mut out = Tensor::empty(&x.device(), shape)?;
     conv2d(&mut out, x, residual, weights, stride)?;
     Ok(out)
 }
@@ -100,14 +100,14 @@ pub fn mid_attention(
     let [height, width, channels] = x.shape();
     let pixels = height * width;
     let normed = norm(&x, &weights.norm, groups, Activation::None)?;
-    let mut qkv = Tensor::zeros([pixels, 3 * channels]);
+    let mut qkv = Tensor::empty(&x.device(), [pixels, 3 * channels])?;
     let segments = whole(&weights.qkv, pixels);
     gemm(qkv.matrix_mut(), normed.matrix(), None, &segments, Activation::None)?;
     let qkv = qkv.reshape([pixels, 3, 1, channels]);
-    let mut heads_out = Tensor::zeros([pixels, channels]);
+    let mut heads_out = Tensor::empty(&x.device(), [pixels, channels])?;
     let scale = (1.0 / (channels as f64).sqrt()) as f32;
     attention(heads_out.matrix_mut(), &qkv, Mask::None, scale)?;
-    let mut out = Tensor::zeros([height, width, channels]);
+    let mut out = Tensor::empty(&x.device(), [height, width, channels])?;
     let segments = whole(&weights.out, pixels);
     gemm(out.matrix_mut(), heads_out.matrix(), Some(x.matrix()), &segments, Activation::None)?;
     Ok(out)

@@ -44,7 +44,7 @@ pub fn up_level(
     }
     if let Some(resample) = &level.resample {
         let [height, width, channels] = x.shape();
-        let mut large = Tensor::zeros([2 * height, 2 * width, channels]);
+        let mut large = Tensor::empty(&x.device(), [2 * height, 2 * width, channels])?;
         upsample(&mut large, &x)?;
         x = conv(&large, None, resample, Stride::One)?;
     }

@@ -1,0 +1,58 @@
+//! The one way to start a kernel: a name, a grid, and one struct of parameters.
+#![expect(unsafe_code, reason = "the driver takes a pointer to the parameters")]
+
+use std::ffi::c_void;
+use std::ptr;
+
+use bytemuck::Pod;
+use cudarc::driver::sys;
+
+use crate::device::cuda::Cuda;
+use crate::device::cuda::check;
+use crate::error::Result;
+
+/// How a kernel is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Launch {
+    /// Blocks along x, y and z.
+    pub(crate) grid: [u32; 3],
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Dynamic shared memory of a block.
+    pub(crate) smem_bytes: u32,
+}
+
+impl Cuda {
+    /// Starts `entry` on the engine's stream.
+    ///
+    /// Every launcher in `ops/cuda` checks shapes, strides and alignment before it comes here;
+    /// `params` mirrors the `Params` struct of the kernel's `.cu` file, which both sides assert.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] if there is no such kernel or the driver refuses.
+    pub(crate) fn launch<P: Pod>(&self, entry: &str, launch: Launch, params: &P) -> Result<()> {
+        let function = self.function(entry, launch.smem_bytes)?;
+        let [grid_x, grid_y, grid_z] = launch.grid;
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid_x,
+            gridDimY: grid_y,
+            gridDimZ: grid_z,
+            blockDimX: launch.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.smem_bytes,
+            hStream: self.stream(),
+            attrs: ptr::null_mut(),
+            numAttrs: 0,
+        };
+        let mut arguments = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
+        // SAFETY: every kernel takes exactly one argument, its `Params` struct by value, and P is its
+        // mirror; the driver copies it before the call returns. The stream and function belong to
+        // the context that is current, and outlive this call. The buffers that the parameters point
+        // to are freed only after the stream has passed this launch (see `Buffer`).
+        let code = unsafe {
+            sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), ptr::null_mut())
+        };
+        check("cuLaunchKernelEx", code)
+    }
+}

@@ -1,0 +1,305 @@
+//! The NVIDIA side: driver, context, one stream, the arena, the compiled kernels.
+//!
+//! The driver is loaded at run time; without one everything else of the program works. All work of
+//! an engine goes to one stream, so a buffer may be handed to the next user as soon as the host
+//! drops it: the next kernel on that memory runs after the last one that used it.
+#![expect(unsafe_code, reason = "calls of the CUDA driver")]
+
+mod arena;
+mod buffer;
+mod launch;
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use cudarc::driver::result;
+use cudarc::driver::sys;
+
+use crate::device::cuda::arena::Arena;
+use crate::device::modules::MODULES;
+use crate::device::modules::Module;
+use crate::device::modules::Tier;
+use crate::error::Error;
+use crate::error::Result;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use launch::Launch;
+
+/// Bytes taken from the driver at a time, so that small buffers share a block.
+const BLOCK_BYTES: usize = 64 << 20;
+/// The oldest driver that loads this program's PTX: CUDA 13.0.
+const DRIVER_VERSION: i32 = 13_000;
+/// Compute capability of the `portable` tier.
+const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
+/// The `sm90` tier runs on exactly this capability.
+const SM90_CAPABILITY: (i32, i32) = (9, 0);
+
+/// A GPU that is ready to compute; its parts are the crate's own.
+pub struct Cuda {
+    name: String,
+    capability: (i32, i32),
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    arena: Mutex<Arena>,
+    functions: Mutex<HashMap<String, Function>>,
+    modules: Mutex<HashMap<&'static str, LoadedModule>>,
+}
+
+/// A kernel entry and the dynamic shared memory that it was allowed so far.
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    smem_bytes: u32,
+}
+
+#[derive(Clone, Copy)]
+struct LoadedModule(sys::CUmodule);
+
+// SAFETY: the handles are plain numbers to the driver, which may be called from any thread; every
+// method that uses them makes the context current on its own thread first, and what changes lies
+// behind a mutex.
+unsafe impl Send for Cuda {}
+// SAFETY: as above.
+unsafe impl Sync for Cuda {}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Cuda({})", self.name)
+    }
+}
+
+/// An error of the driver as ours.
+fn driver_error(call: &'static str, error: result::DriverError) -> Error {
+    let name = error
+        .error_name()
+        .map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned());
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    Error::Cuda { call, reason: format!("{name}: {}", text.unwrap_or_default()) }
+}
+
+/// Turns the code of a raw driver call into a result.
+fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
+    code.result().map_err(|error| driver_error(call, error))
+}
+
+/// Whether a CUDA driver is installed.
+#[must_use]
+pub(crate) fn driver_is_present() -> bool {
+    // SAFETY: looks the library up and closes it again; no function of it is called.
+    unsafe { sys::is_culib_present() }
+}
+
+impl Cuda {
+    /// Opens GPU `index`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] without a driver, without that GPU, or with one that is too old;
+    /// [`Error::Cuda`] if the driver refuses.
+    pub(crate) fn open(index: usize) -> Result<Arc<Self>> {
+        let device_error = |reason: String| Error::Device { reason };
+        if !driver_is_present() {
+            return Err(device_error(
+                "no NVIDIA driver found; install one of CUDA 13.0 or newer (580), or compute with \
+                 --device cpu"
+                    .into(),
+            ));
+        }
+        result::init().map_err(|error| driver_error("cuInit", error))?;
+        let version = driver_version()?;
+        if version < DRIVER_VERSION {
+            return Err(device_error(format!(
+                "expected an NVIDIA driver of CUDA {}.{} or newer (580), found one of CUDA {}.{}",
+                DRIVER_VERSION / 1000,
+                DRIVER_VERSION % 1000 / 10,
+                version / 1000,
+                version % 1000 / 10
+            )));
+        }
+        let count =
+            result::device::get_count().map_err(|error| driver_error("cuDeviceGetCount", error))?;
+        let ordinal = i32::try_from(index).ok().filter(|&ordinal| ordinal < count);
+        let ordinal = ordinal.ok_or_else(|| {
+            device_error(format!("expected a GPU below {count}, found cuda:{index}"))
+        })?;
+        let device =
+            result::device::get(ordinal).map_err(|error| driver_error("cuDeviceGet", error))?;
+        let name = result::device::get_name(device)
+            .map_err(|error| driver_error("cuDeviceGetName", error))?;
+        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        let minor = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
+        let capability = (attribute(device, major)?, attribute(device, minor)?);
+        if capability < PORTABLE_CAPABILITY {
+            return Err(device_error(format!(
+                "expected a GPU of compute capability 8.0 or newer (Ampere), found {name} with {}.{}",
+                capability.0, capability.1
+            )));
+        }
+        // SAFETY: `device` comes from cuDeviceGet; the context is released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
+        make_current(context)?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(|error| driver_error("cuStreamCreate", error))?;
+        Ok(Arc::new(Self {
+            name,
+            capability,
+            device,
+            context,
+            stream,
+            arena: Mutex::default(),
+            functions: Mutex::default(),
+            modules: Mutex::default(),
+        }))
+    }
+
+    /// The GPU's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The fastest tier that runs here; `FLUX_RT_TIER=portable` forces the other.
+    pub(crate) fn tier(&self) -> Tier {
+        let forced = std::env::var("FLUX_RT_TIER").is_ok_and(|tier| tier == "portable");
+        if self.capability == SM90_CAPABILITY && !forced { Tier::Sm90 } else { Tier::Portable }
+    }
+
+    /// The stream of all work, for the calls of this module.
+    fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] for what went wrong in it.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        make_current(self.context)?;
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.stream) }
+            .map_err(|error| driver_error("cuStreamSynchronize", error))
+    }
+
+    /// How often memory was taken from the driver, and the most bytes in use.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        (arena.grown(), arena.peak())
+    }
+
+    /// Device memory for `bytes`; its content is undefined.
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = arena.take(bytes) {
+            return Ok(address);
+        }
+        make_current(self.context)?;
+        let block = arena::rounded(bytes).max(BLOCK_BYTES);
+        // SAFETY: freed in `drop`.
+        let address = unsafe { result::malloc_sync(block) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
+                needed: block,
+                free: result::mem_get_info().map_or(0, |(free, _)| free),
+            },
+            _ => driver_error("cuMemAlloc", error),
+        })?;
+        arena.add_block(address, block);
+        // The block was made large enough for this.
+        arena.take(bytes).ok_or(Error::OutOfMemory { needed: bytes, free: block })
+    }
+
+    fn free(&self, address: u64, bytes: usize) {
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner).give_back(address, bytes);
+    }
+
+    /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
+    fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
+        make_current(self.context)?;
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut function = match functions.get(entry) {
+            Some(function) => *function,
+            None => Function { handle: self.load(entry)?, smem_bytes: 0 },
+        };
+        if smem_bytes > function.smem_bytes {
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let value = i32::try_from(smem_bytes).unwrap_or(i32::MAX);
+            // SAFETY: the handle belongs to a module that stays loaded.
+            unsafe { result::function::set_function_attribute(function.handle, attribute, value) }
+                .map_err(|error| driver_error("cuFuncSetAttribute", error))?;
+            function.smem_bytes = smem_bytes;
+        }
+        functions.insert(entry.to_owned(), function);
+        Ok(function.handle)
+    }
+
+    /// Compiles the module that holds `entry`, unless it is loaded, and looks the entry up.
+    fn load(&self, entry: &str) -> Result<sys::CUfunction> {
+        let missing = || Error::Device {
+            reason: format!(
+                "no kernel `{entry}` in this program: it was built without nvcc; see README, Build"
+            ),
+        };
+        let holds = |module: &&Module| module.entries.contains(&entry);
+        let module = MODULES.iter().find(holds).ok_or_else(missing)?;
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match modules.get(module.ptx) {
+            Some(loaded) => *loaded,
+            None => {
+                let text = CString::new(module.ptx).map_err(|_| missing())?;
+                // SAFETY: `text` is PTX that ends with NUL; unloaded with the context.
+                let handle = unsafe { result::module::load_data(text.as_ptr().cast()) }
+                    .map_err(|error| driver_error("cuModuleLoadData", error))?;
+                modules.insert(module.ptx, LoadedModule(handle));
+                LoadedModule(handle)
+            }
+        };
+        let name = CString::new(entry).map_err(|_| missing())?;
+        // SAFETY: the module was loaded above and stays so.
+        unsafe { result::module::get_function(loaded.0, name) }
+            .map_err(|error| driver_error("cuModuleGetFunction", error))
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // What fails here has no one to be told: the process or the engine is ending.
+        if self.synchronize().is_err() {
+            return;
+        }
+        let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for block in arena.blocks() {
+            // SAFETY: a block of `allocate`; nothing uses it, since the stream is idle and every
+            // `Buffer` holds an `Arc` of this.
+            let _ = unsafe { result::free_sync(block) };
+        }
+        // SAFETY: the stream is idle.
+        let _ = unsafe { result::stream::destroy(self.stream) };
+        // SAFETY: retained in `open`.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+/// Makes the context the one of this thread: driver calls act on the current context.
+fn make_current(context: sys::CUcontext) -> Result<()> {
+    // SAFETY: the context is retained as long as the `Cuda` that it belongs to.
+    unsafe { result::ctx::set_current(context) }
+        .map_err(|error| driver_error("cuCtxSetCurrent", error))
+}
+
+fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
+    check("cuDriverGetVersion", code)?;
+    Ok(version)
+}
+
+fn attribute(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32> {
+    // SAFETY: `device` comes from cuDeviceGet.
+    unsafe { result::device::get_attribute(device, attribute) }
+        .map_err(|error| driver_error("cuDeviceGetAttribute", error))
+}
