@@ -115,7 +115,7 @@ fn t5_tokenizer(folder: &Folder) -> Result<T5Tokenizer> {
 fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
     folder.file(name).ok_or_else(|| Error::Format {
         path: folder.path().to_owned(),
-        reason: format!("expected {expected} in this folder, found neither"),
+        reason: format!("expected {expected} in this folder, found no such file"),
     })
 }
 
