@@ -1,7 +1,8 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `inspect`, `doctor`,
-//! `completions`); `job` is a checked `run`; `stream` is the only way out to the terminal.
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `inspect`,
+//! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
+//! terminal.
 
 mod args;
 mod completions;
