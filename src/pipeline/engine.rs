@@ -314,20 +314,31 @@ impl Engine {
             }
             return Ok(Tensor::from_host([tokens, found], latents.host().to_vec()));
         }
-        let dtype = match self.dtype {
-            DType::Bf16 => NoiseDtype::Bf16,
-            DType::F32 | DType::Auto => NoiseDtype::F32,
-        };
-        let source = match settings.rng {
-            Rng::TorchCuda { grid } => NoiseSource::TorchCuda { grid, dtype },
-            Rng::TorchCpu => NoiseSource::TorchCpu { dtype },
-            Rng::TorchCpuLegacy => NoiseSource::TorchCpuLegacy,
-        };
+        let source = self.noise_source(settings.rng)?;
         let mut drawn = Tensor::zeros([1, channels, 2 * rows, 2 * columns]);
         noise(&mut drawn, source, settings.seed)?;
         let mut packed = Tensor::zeros([rows * columns, 4 * channels]);
         pack(&mut packed, &drawn.reshape([channels, 2 * rows, 2 * columns]))?;
         Ok(packed)
+    }
+
+    /// Whose noise, in which dtype.
+    fn noise_source(&self, rng: Rng) -> Result<NoiseSource> {
+        let dtype = match self.dtype {
+            DType::Bf16 => NoiseDtype::Bf16,
+            DType::F32 | DType::Auto => NoiseDtype::F32,
+        };
+        match (rng, dtype) {
+            (Rng::TorchCuda { grid }, _) => Ok(NoiseSource::TorchCuda { grid, dtype }),
+            (Rng::TorchCpu, _) => Ok(NoiseSource::TorchCpu { dtype }),
+            (Rng::TorchCpuLegacy, NoiseDtype::Bf16) => Ok(NoiseSource::TorchCpuLegacy),
+            (Rng::TorchCpuLegacy, NoiseDtype::F32) => Err(Error::Request {
+                field: "rng",
+                reason: "torch-cpu-legacy is how bf16 noise was drawn: expected --dtype bf16, \
+                         found f32, whose noise torch-cpu draws as every version of PyTorch"
+                    .into(),
+            }),
+        }
     }
 
     /// Latents to pixels; `steps` is for the message.

@@ -161,9 +161,9 @@ pub struct Settings {
 }
 
 /// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
-const MAX_SIDE: usize = 8192;
+pub(crate) const MAX_SIDE: usize = 8192;
 /// Pixels on a side of an image token, 2 x 2 latents.
-const TOKEN: usize = 2 * VaeConfig::PIXELS_PER_LATENT;
+pub(crate) const TOKEN: usize = 2 * VaeConfig::PIXELS_PER_LATENT;
 /// Steps: as many as the scheduler has training timesteps.
 const MAX_STEPS: usize = 1000;
 

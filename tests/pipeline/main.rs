@@ -10,6 +10,8 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod demo;
+
 use std::ops::ControlFlow;
 
 use flux_rt::Error;
