@@ -58,7 +58,7 @@ writable, 130 Ctrl-C";
 /// FLUX.1 text-to-image: prompt in, picture out
 #[derive(Debug, Parser)]
 #[command(name = "flux-rt", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(infer_subcommands = false, disable_help_subcommand = true)]
+#[command(infer_subcommands = false)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,

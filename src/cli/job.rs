@@ -10,6 +10,7 @@ use crate::cli::args::NoiseArgs;
 use crate::cli::args::PromptArgs;
 use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
+use crate::cli::args::SpeedArgs;
 use crate::cli::output;
 use crate::cli::output::Destination;
 use crate::cli::prompts;
@@ -60,9 +61,7 @@ impl Job {
     /// [`Error::Request`] for what cannot be, [`Error::Write`] for an output that cannot be made.
     pub(super) fn new(args: RunArgs) -> Result<Self> {
         let RunArgs { prompts, picture, speed, model, noise, output } = args;
-        if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
-            refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
-        }
+        check_speed(&speed)?;
         let mut template = Request {
             prompt_2: prompts.prompt_2.clone(),
             width: picture.width,
@@ -93,6 +92,9 @@ impl Job {
         let destination = Destination::new(&output.out, pictures, output.overwrite)?;
         if let Some(path) = &output.save_latents {
             output::check_file("save-latents", path, output.overwrite)?;
+            if destination == Destination::File(path.clone()) {
+                refuse("save-latents", "expected another file than --out, found the same")?;
+            }
         }
         Ok(Self {
             source: ModelSource {
@@ -138,6 +140,18 @@ impl Job {
             Request { prompt, seed, latents, ..self.template.clone() }
         };
         pictures.enumerate().map(request).collect()
+    }
+}
+
+fn check_speed(speed: &SpeedArgs) -> Result<()> {
+    if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
+        refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
+    }
+    match &speed.mode {
+        Mode::Plan(path) if !path.is_file() => {
+            refuse("mode", format!("there is no plan file {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! [`args`] declares the flags, [`usage`] reads them; one file a verb ([`run`], [`inspect`],
-//! [`doctor`], [`completions`]); [`job`] is a checked `run`; [`stream`] is the only way out to the
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `inspect`,
+//! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
 //! terminal.
 
 mod args;
@@ -70,7 +70,7 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
         Error::ModelNotFound { advice, .. } => Some(advice.clone()),
         Error::Write { path, .. } if path == Path::new(stream::STDOUT) => None,
-        Error::Write { .. } => Some("choose another place with --out".into()),
+        Error::Write { .. } => Some("choose another place with --out or --save-latents".into()),
         Error::Numeric { .. } => Some(
             "the weights may be damaged; `flux-rt inspect` shows them, --dtype f32 has more range"
                 .into(),

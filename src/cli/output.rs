@@ -107,7 +107,11 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
     } else {
         Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is a file", there.display())))
     };
-    tried.map_err(|source| Error::Write { path: folder.into(), source })
+    // The kind alone: tempfile adds the name of a file that nobody asked for.
+    tried.map_err(|source| {
+        let source = if there.is_dir() { source.kind().into() } else { source };
+        Error::Write { path: folder.into(), source }
+    })
 }
 
 /// Makes a folder and those above it.

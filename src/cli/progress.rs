@@ -116,7 +116,11 @@ impl Progress {
         let text = || {
             let rate = rate(steps, timings.denoise_ms / 1000.0);
             let seconds = total_ms / 1000.0;
-            format!("{}seed {seed}: {steps} steps, {rate}, {seconds:.2} s in all", self.which())
+            let plural = if steps == 1 { "" } else { "s" };
+            format!(
+                "{}seed {seed}: {steps} step{plural}, {rate}, {seconds:.2} s in all",
+                self.which()
+            )
         };
         match &self.style {
             Style::Bar(bar) => {

@@ -1,8 +1,10 @@
 //! What a run did: the document of `run --json`, and the metadata of its pictures.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde::Serializer;
 
 use crate::cli::job::Job;
 use crate::cli::progress::milliseconds;
@@ -39,24 +41,33 @@ pub(super) struct Record {
     /// The pictures asked for; `pictures` has those that were finished.
     pub(super) pictures_asked: usize,
     pub(super) pictures: Vec<PictureRecord>,
+    #[serde(serialize_with = "lossy_option")]
     latents: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     pub(super) save_latents: Option<PathBuf>,
     notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct ComponentRecord {
+    #[serde(serialize_with = "lossy_option")]
     transformer: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     vae: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     text_encoder: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     text_encoder_2: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     tokenizer: Option<PathBuf>,
+    #[serde(serialize_with = "lossy_option")]
     tokenizer_2: Option<PathBuf>,
 }
 
 /// A finished picture.
 #[derive(Debug, Serialize)]
 pub(super) struct PictureRecord {
+    #[serde(serialize_with = "lossy")]
     pub(super) path: PathBuf,
     prompt: String,
     prompt_2: Option<String>,
@@ -121,7 +132,7 @@ impl Record {
     }
 
     /// Adds a picture that lies at `path`.
-    pub(super) fn add(&mut self, path: PathBuf, made: &Generated) {
+    pub(super) fn add(&mut self, job: &Job, path: PathBuf, made: &Generated) {
         let Settings {
             prompt,
             prompt_2,
@@ -134,6 +145,7 @@ impl Record {
             max_sequence_length,
         } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
+        let (rng, rng_grid) = noise(job, rng);
         self.pictures.push(PictureRecord {
             path,
             prompt,
@@ -144,8 +156,8 @@ impl Record {
             steps,
             guidance,
             max_sequence_length,
-            rng: rng.to_string(),
-            rng_grid: grid(rng),
+            rng,
+            rng_grid,
             dropped_tokens: DroppedTokens { clip, t5 },
             timings: timings(&made.timings),
         });
@@ -159,7 +171,7 @@ impl Record {
 pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Vec<u8>> {
     let weights = engine.weight_digests()?.iter().cloned().collect();
     let settings = &made.settings;
-    let latents = job.latents_file.as_ref().map(|path| path.display().to_string());
+    let (rng, rng_grid) = noise(job, settings.rng);
     let metadata = Metadata {
         schema: metadata::SCHEMA,
         program_version: env!("CARGO_PKG_VERSION").into(),
@@ -172,8 +184,8 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         steps: settings.steps,
         guidance: settings.guidance,
         seed: settings.seed,
-        rng_grid: grid(settings.rng).filter(|_| latents.is_none()),
-        rng: latents.unwrap_or_else(|| settings.rng.to_string()),
+        rng,
+        rng_grid,
         dtype: engine.dtype().to_string(),
         device: engine.device_name(),
         mode: job.mode.to_string(),
@@ -185,10 +197,25 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
     image::encode_png(&made.image, &texts)
 }
 
-fn grid(rng: Rng) -> Option<u32> {
-    match rng {
-        Rng::TorchCuda { grid } => Some(grid.blocks()),
-        Rng::TorchCpu | Rng::TorchCpuLegacy => None,
+/// Where the noise came from: a file of latents, or a generator with its grid.
+fn noise(job: &Job, rng: Rng) -> (String, Option<u32>) {
+    match (&job.latents_file, rng) {
+        (Some(path), _) => (path.display().to_string(), None),
+        (None, Rng::TorchCuda { grid }) => (rng.to_string(), Some(grid.blocks())),
+        (None, Rng::TorchCpu | Rng::TorchCpuLegacy) => (rng.to_string(), None),
+    }
+}
+
+/// JSON is UTF-8, a path need not be: what is not is replaced.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => lossy(path, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

@@ -127,7 +127,7 @@ impl Run {
         if !self.job.json {
             stream::result(&format!("{}\n", path.display()))?;
         }
-        self.record.add(path, made);
+        self.record.add(&self.job, path, made);
         Ok(())
     }
 

@@ -85,7 +85,7 @@ fn hint(error: &clap::Error) -> Option<String> {
             let flag = arg.split(' ').next()?;
             let variable = format!("FLUX_RT_{}", flag.strip_prefix("--")?.replace('-', "_"));
             let variable = variable.to_ascii_uppercase();
-            let on_line = std::env::args().any(|word| word.starts_with(flag));
+            let on_line = std::env::args_os().any(|word| word.to_string_lossy().starts_with(flag));
             let from_variable = !on_line && std::env::var_os(&variable).is_some();
             from_variable.then(|| format!("the value comes from the variable {variable}"))
         }

@@ -92,6 +92,13 @@ pub struct VaeConfig {
     pub shift_factor: f32,
 }
 
+impl VaeConfig {
+    /// Levels of encoder and decoder, each but the last halving the sides.
+    pub const LEVELS: usize = 4;
+    /// Pixels on a side of a latent.
+    pub const PIXELS_PER_LATENT: usize = 1 << (Self::LEVELS - 1);
+}
+
 fn default_true() -> bool {
     true
 }

@@ -44,6 +44,15 @@ impl HubId {
         fits.then(|| Self { repo: repo.into(), revision: revision.into() })
     }
 
+    /// The command that downloads it.
+    #[must_use]
+    pub fn download(&self) -> String {
+        match self.revision.as_str() {
+            "main" => format!("hf download {}", self.repo),
+            revision => format!("hf download {} --revision {revision}", self.repo),
+        }
+    }
+
     /// The folder of the repository inside a cache.
     fn folder(&self) -> String {
         format!("models--{}", self.repo.replace('/', "--"))
@@ -101,11 +110,7 @@ fn not_found(id: &HubId, caches: &[PathBuf]) -> Error {
         true => "no Hugging Face cache to search: HF_HOME and HOME are not set".into(),
         false => format!("searched {}", places.join(", ")),
     };
-    let revision = match id.revision.as_str() {
-        "main" => String::new(),
-        revision => format!(" --revision {revision}"),
-    };
-    let mut advice = format!("download it with `hf download {}{revision}`", id.repo);
+    let mut advice = format!("download it with `{}`", id.download());
     let revisions: Vec<String> =
         caches.iter().flat_map(|cache| revisions(&cache.join(id.folder()))).collect();
     if !revisions.is_empty() {

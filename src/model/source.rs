@@ -85,9 +85,10 @@ impl ModelSource {
         } else if path.is_file() {
             single_file::one_file(self, path, env)
         } else if let Some(id) = HubId::parse(&self.model) {
-            folder::diffusers(self, &Folder::Disk(hf_cache::find(&id, env)?))
+            let found = hf_cache::find(&id, env).map_err(|error| as_path_too(path, error))?;
+            folder::diffusers(self, &Folder::Disk(found))
         } else {
-            Err(self.no_such_path(path))
+            Err(no_such_path(path))
         }
     }
 
@@ -116,7 +117,7 @@ impl ModelSource {
                 weights: Weights::File(file),
             }));
         }
-        Err(self.no_such_path(path))
+        Err(no_such_path(path))
     }
 
     /// The tokenizer's folder that the user names, else the one in the model.
@@ -128,7 +129,7 @@ impl ModelSource {
     ) -> Result<Option<Folder>> {
         match named {
             Some(path) if path.is_dir() => Ok(Some(Folder::Disk(path.into()))),
-            Some(path) => Err(self.no_such_path(path)),
+            Some(path) => Err(no_such_path(path)),
             None => Ok(model.folder(name)),
         }
     }
@@ -136,23 +137,17 @@ impl ModelSource {
     /// The error for a component that is nowhere.
     fn missing(&self, component: Component, place: &Path) -> Error {
         let name = component.folder();
+        let named = format!("name it with `--{} PATH`", name.replace('_', "-"));
+        let downloaded = HubId::parse(&self.model).filter(|_| !Path::new(&self.model).exists());
+        let advice = match downloaded {
+            Some(id) => format!("complete the download with `{}`, or {named}", id.download()),
+            None => named,
+        };
         Error::ModelNotFound {
             model: self.model.clone(),
             searched: format!("its {name} is not in {}", place.display()),
-            advice: format!("name it with `--{} PATH`", name.replace('_', "-")),
+            advice,
         }
-    }
-
-    fn no_such_path(&self, path: &Path) -> Error {
-        let searched = format!("there is no such file or folder as {}", path.display());
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let siblings = files::list(parent.unwrap_or(Path::new("."))).unwrap_or_default();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let advice = match closest(&name, siblings.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{}`?", path.with_file_name(near).display()),
-            None => "give `demo`, a folder, a safetensors file or an id like `org/name`".into(),
-        };
-        Error::ModelNotFound { model: self.model.clone(), searched, advice }
     }
 
     fn synthetic(&self) -> Error {
@@ -166,4 +161,38 @@ impl ModelSource {
         let advice = format!("use {}", SYNTHETIC.join(" or "));
         Error::ModelNotFound { model, searched, advice }
     }
+}
+
+fn no_such_path(path: &Path) -> Error {
+    let searched = format!("there is no such file or folder as {}", path.display());
+    let advice = if path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("demo")) {
+        "did you mean `demo`, the model inside the program?".into()
+    } else if let Some(near) = nearest(path) {
+        format!("did you mean `{}`?", near.display())
+    } else {
+        "give `demo`, a folder, a safetensors file or an id like `black-forest-labs/FLUX.1-dev`"
+            .into()
+    };
+    Error::ModelNotFound { model: path.display().to_string(), searched, advice }
+}
+
+/// An id that is in no cache may have been meant as a path: says that this is not there either.
+fn as_path_too(path: &Path, error: Error) -> Error {
+    let Error::ModelNotFound { model, searched, advice } = error else { return error };
+    let searched = format!("there is no such file or folder here; {searched}");
+    let advice = match nearest(path) {
+        Some(near) => format!("did you mean `{}`? Else {advice}", near.display()),
+        None => advice,
+    };
+    Error::ModelNotFound { model, searched, advice }
+}
+
+/// The path beside this one whose name is nearest.
+fn nearest(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let siblings = files::list(parent.unwrap_or(Path::new("."))).unwrap_or_default();
+    let name = path.file_name()?.to_string_lossy();
+    // A device or a pipe has its own name here.
+    let others = siblings.iter().map(String::as_str).filter(|other| *other != name);
+    closest(&name, others).map(|near| path.with_file_name(near))
 }

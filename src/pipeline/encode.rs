@@ -1,7 +1,7 @@
 //! Prompt to text states: both tokenizers and encoders, and a small memory of past prompts.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Tensor;
@@ -31,7 +31,7 @@ type Key = (String, String, usize);
 /// The states of the last few prompts.
 #[derive(Debug, Default)]
 pub(crate) struct PromptCache {
-    entries: VecDeque<(Key, Rc<Encoded>)>,
+    entries: VecDeque<(Key, Arc<Encoded>)>,
 }
 
 impl PromptCache {
@@ -40,17 +40,17 @@ impl PromptCache {
         &mut self,
         components: &Components,
         settings: &Settings,
-    ) -> Result<Rc<Encoded>> {
+    ) -> Result<Arc<Encoded>> {
         let prompt_2 = settings.prompt_2.as_ref().unwrap_or(&settings.prompt);
         let key = (settings.prompt.clone(), prompt_2.clone(), settings.max_sequence_length);
         if let Some((_, encoded)) = self.entries.iter().find(|(other, _)| *other == key) {
-            return Ok(Rc::clone(encoded));
+            return Ok(Arc::clone(encoded));
         }
-        let encoded = Rc::new(encode(components, &key)?);
+        let encoded = Arc::new(encode(components, &key)?);
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
-        self.entries.push_back((key, Rc::clone(&encoded)));
+        self.entries.push_back((key, Arc::clone(&encoded)));
         Ok(encoded)
     }
 }

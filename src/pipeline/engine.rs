@@ -42,9 +42,6 @@ use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::TimeRounding;
 use crate::pipeline::schedule::model_guidance;
 
-/// Pixels of a latent's side.
-const VAE_SCALE: usize = 8;
-
 /// How to build an [`Engine`].
 #[derive(Debug, Clone, Default)]
 pub struct EngineBuilder {
@@ -241,8 +238,8 @@ impl Engine {
     /// Makes one image, reporting to `observer`, which may stop it after any event.
     ///
     /// # Errors
-    /// [`Error::Request`] for a value out of range, [`Error::Numeric`] when the latents become NaN
-    /// or infinite, [`Error::Cancelled`] when the observer said stop.
+    /// [`Error::Request`] for a value out of range, [`Error::Numeric`] when the latents or the
+    /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop.
     pub fn generate_with(
         &mut self,
         request: &Request,
@@ -273,7 +270,7 @@ impl Engine {
         timings.denoise_ms = milliseconds(clock);
 
         let clock = begin(Phase::Decode, observer)?;
-        let image = self.decode(&latents, [rows, columns])?;
+        let image = self.decode(&latents, [rows, columns], settings.steps)?;
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
@@ -318,15 +315,7 @@ impl Engine {
             }
             return Ok(Tensor::from_host([tokens, found], latents.host().to_vec()));
         }
-        let dtype = match self.dtype {
-            DType::Bf16 => NoiseDtype::Bf16,
-            DType::F32 | DType::Auto => NoiseDtype::F32,
-        };
-        let source = match settings.rng {
-            Rng::TorchCuda { grid } => NoiseSource::TorchCuda { grid, dtype },
-            Rng::TorchCpu => NoiseSource::TorchCpu { dtype },
-            Rng::TorchCpuLegacy => NoiseSource::TorchCpuLegacy,
-        };
+        let source = self.noise_source(settings.rng)?;
         let mut drawn = Tensor::zeros([1, channels, 2 * rows, 2 * columns]);
         noise(&mut drawn, source, settings.seed)?;
         let mut packed = Tensor::zeros([rows * columns, 4 * channels]);
@@ -334,14 +323,40 @@ impl Engine {
         Ok(packed)
     }
 
-    /// Latents to pixels.
-    fn decode(&self, latents: &Tensor<Act, 2>, [rows, columns]: [usize; 2]) -> Result<RgbImage> {
+    /// Whose noise, in which dtype.
+    fn noise_source(&self, rng: Rng) -> Result<NoiseSource> {
+        let dtype = match self.dtype {
+            DType::Bf16 => NoiseDtype::Bf16,
+            DType::F32 | DType::Auto => NoiseDtype::F32,
+        };
+        match (rng, dtype) {
+            (Rng::TorchCuda { grid }, _) => Ok(NoiseSource::TorchCuda { grid, dtype }),
+            (Rng::TorchCpu, _) => Ok(NoiseSource::TorchCpu { dtype }),
+            (Rng::TorchCpuLegacy, NoiseDtype::Bf16) => Ok(NoiseSource::TorchCpuLegacy),
+            (Rng::TorchCpuLegacy, NoiseDtype::F32) => Err(Error::Request {
+                field: "rng",
+                reason: "torch-cpu-legacy is how bf16 noise was drawn: expected --dtype bf16, \
+                         found f32, whose noise torch-cpu draws as every version of PyTorch"
+                    .into(),
+            }),
+        }
+    }
+
+    /// Latents to pixels; `steps` is for the message.
+    fn decode(
+        &self,
+        latents: &Tensor<Act, 2>,
+        [rows, columns]: [usize; 2],
+        steps: usize,
+    ) -> Result<RgbImage> {
         let vae = &self.components.vae;
         let mut z = Tensor::zeros([2 * rows, 2 * columns, vae.config.latent_channels]);
         unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
         let image = vae::decode(vae, &z)?;
-        let mut pixels =
-            Tensor::zeros([2 * VAE_SCALE * rows, 2 * VAE_SCALE * columns, image.shape()[2]]);
+        if !image.host().iter().all(|value| value.is_finite()) {
+            return Err(Error::Numeric { what: "the decoded picture", step: steps });
+        }
+        let mut pixels = Tensor::zeros(image.shape());
         to_rgb8(&mut pixels, &image, PixelRounding::F32)?;
         Ok(RgbImage::from_tensor(&pixels))
     }

@@ -16,13 +16,12 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::files;
 use crate::files::File;
+use crate::model::config::VaeConfig;
 use crate::model::weights::checkpoint::Checkpoint;
 use crate::ops::pack;
 
 /// The tensor's name.
 const NAME: &str = "latents";
-/// Pixels on a side of a latent; a token has 2 x 2 latents.
-const PIXELS_PER_LATENT: usize = 8;
 
 /// Latents read from a file.
 #[derive(Debug)]
@@ -79,7 +78,7 @@ pub fn read(path: &Path) -> Result<LatentsFile> {
                 Ok(Tensor::from_host(packed_shape, packed.host().to_vec()))
             };
             let packed = values.chunks(channels * height * width).map(pack).collect::<Result<_>>();
-            let size = [width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT];
+            let size = [width, height].map(|side| side * VaeConfig::PIXELS_PER_LATENT);
             Ok(LatentsFile { packed: packed?, size: Some(size) })
         }
         _ => Err(misshapen()),

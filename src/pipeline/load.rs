@@ -17,6 +17,8 @@ use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::t5::T5Weights;
 use crate::model::weights::vae::VaeWeights;
 use crate::pipeline::Defaults;
+use crate::pipeline::request::MAX_SIDE;
+use crate::pipeline::request::TOKEN;
 
 /// The loaded networks and what feeds them.
 #[derive(Debug)]
@@ -90,7 +92,8 @@ impl Components {
     /// What a request without values gets.
     pub(crate) fn defaults(&self, files: &ModelFiles) -> Result<Defaults> {
         let guided = self.flux.config.guidance_embeds;
-        let side = self.vae.config.sample_size;
+        // The VAE's own size, made one that can be drawn.
+        let side = (self.vae.config.sample_size / TOKEN * TOKEN).clamp(TOKEN, MAX_SIDE);
         Ok(Defaults {
             prompt: example_prompt(files.elastic.as_ref())?,
             width: side,
@@ -127,7 +130,7 @@ fn t5_tokenizer(folder: &Folder) -> Result<T5Tokenizer> {
 fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
     folder.file(name).ok_or_else(|| Error::Format {
         path: folder.path().to_owned(),
-        reason: format!("expected {expected} in this folder, found neither"),
+        reason: format!("expected {expected} in this folder, found no such file"),
     })
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::config::VaeConfig;
 use crate::ops::noise::Grid;
 use crate::pipeline::load::MAX_T5_TOKENS;
 
@@ -160,7 +161,9 @@ pub struct Settings {
 }
 
 /// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
-const MAX_SIDE: usize = 8192;
+pub(crate) const MAX_SIDE: usize = 8192;
+/// Pixels on a side of an image token, 2 x 2 latents.
+pub(crate) const TOKEN: usize = 2 * VaeConfig::PIXELS_PER_LATENT;
 /// Steps: as many as the scheduler has training timesteps.
 const MAX_STEPS: usize = 1000;
 
@@ -198,7 +201,7 @@ impl Settings {
             format!("expected 1 to {MAX_T5_TOKENS}, found {max_sequence_length}")
         })?;
         if let Some(latents) = &request.latents {
-            let tokens = (height / 16) * (width / 16);
+            let tokens = (height / TOKEN) * (width / TOKEN);
             let [rows, channels] = latents.shape();
             check("latents", rows == tokens, || {
                 format!("expected {tokens} tokens for {width}x{height}, found [{rows}, {channels}]")
@@ -220,19 +223,20 @@ impl Settings {
     /// Rows and columns of image tokens, 16 pixels each.
     #[must_use]
     pub fn grid(&self) -> [usize; 2] {
-        [self.height / 16, self.width / 16]
+        [self.height / TOKEN, self.width / TOKEN]
     }
 }
 
 fn side(field: &'static str, pixels: usize) -> Result<usize> {
-    let down = pixels / 16 * 16;
-    check(field, (16..=MAX_SIDE).contains(&pixels) && pixels == down, || {
-        let near = if down >= 16 && pixels < MAX_SIDE {
-            format!("; {down} or {} would do", down + 16)
+    let down = pixels / TOKEN * TOKEN;
+    check(field, (TOKEN..=MAX_SIDE).contains(&pixels) && pixels == down, || {
+        let near = if down >= TOKEN && pixels < MAX_SIDE {
+            format!("; {down} or {} would do", down + TOKEN)
         } else {
             String::new()
         };
-        format!("expected a multiple of 16 from 16 to {MAX_SIDE} pixels, found {pixels}{near}")
+        let range = format!("{TOKEN} to {MAX_SIDE}");
+        format!("expected a multiple of {TOKEN} from {range} pixels, found {pixels}{near}")
     })?;
     Ok(pixels)
 }

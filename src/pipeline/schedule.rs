@@ -66,7 +66,7 @@ impl Schedule {
             sigmas.iter().map(|sigma| shift * sigma / (1.0 + less_one * sigma)).collect()
         };
         // A strong shift may bring neighbours together, which only wastes a step.
-        expect_falling("scheduler shift", &shifted, |sigma, next| sigma >= next)?;
+        expect_falling("width", &shifted, |sigma, next| sigma >= next)?;
         let scale = config.num_train_timesteps as f32;
         let timesteps = shifted.iter().map(|sigma| sigma * scale).collect();
         shifted.push(0.0);

@@ -44,7 +44,8 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    /// The program with `args`, none of the user's variables, and no Hugging Face cache.
+    /// The program with `args`, none of the user's variables that change what it does or how it
+    /// writes, and no Hugging Face cache.
     fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux-rt"));
         for (name, _) in std::env::vars_os() {
@@ -52,7 +53,8 @@ impl Desk {
                 command.env_remove(name);
             }
         }
-        for name in ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"] {
+        let places = ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"];
+        for name in places.into_iter().chain(["CLICOLOR_FORCE", "NO_COLOR", "COLUMNS"]) {
             command.env_remove(name);
         }
         command.env("HOME", self.folder.path()).current_dir(self.folder.path());

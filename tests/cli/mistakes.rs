@@ -54,6 +54,7 @@ fn bad_values_name_their_flag_and_what_would_be_right() {
 fn what_excludes_each_other_is_refused() {
     let desk = Desk::new();
     desk.call(["run", "--dtype", "f32", "--device", "cuda"]).fails(2, &["--dtype", "f32"]);
+    desk.call(["run", "--mode", "no.json"]).fails(2, &["--mode", "no plan file no.json"]);
     desk.call(["run", "--rng", "torch-cpu", "--rng-grid", "h100"]).fails(2, &["--rng-grid"]);
     desk.call(["run", "--prompt", "a", "--prompt-file", "b"]).fails(2, &["--prompt-file", "both"]);
     desk.call(["run", "--seed", "18446744073709551615", "--count", "2"]).fails(2, &["--seed"]);
@@ -107,6 +108,7 @@ fn an_unwritable_place_is_found_before_the_model_is_loaded() {
     desk.call(args).fails(8, &["file"]);
     let answer = desk.call(["run", "--model", "org/none", "--out", "/proc/flux-rt"]);
     answer.fails(8, &["/proc/flux-rt"]);
+    assert!(!answer.stderr.contains(".flux-rt-"), "no temporary name in {}", answer.stderr);
 }
 
 #[test]
@@ -117,6 +119,8 @@ fn outputs_that_do_not_fit_are_refused() {
     desk.call(["run", "--out", "b.png", "--count", "2"]).fails(2, &["a folder for 2 pictures"]);
     desk.call(["run", "--out", "b.jpg"]).fails(2, &["a .png file", "b.jpg"]);
     desk.call(["run", "--save-latents", "a.png"]).fails(2, &["--save-latents", "--overwrite"]);
+    let same = ["run", "--out", "c.png", "--save-latents", "c.png"];
+    desk.call(same).fails(2, &["--save-latents", "another file than --out"]);
     assert_eq!(flux_rt::files::read_text(&desk.path("a.png")).unwrap(), "precious");
 }
 
@@ -155,4 +159,15 @@ fn with_json_progress_an_error_is_json_as_well() {
     let event: serde_json::Value = serde_json::from_str(&answer.stderr).unwrap();
     assert_eq!(event["event"], "error");
     assert_eq!(event["exit_code"], 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_not_utf8_are_no_panic() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let desk = Desk::new();
+    let name = std::ffi::OsStr::from_bytes(b"\xff");
+    let mut command = desk.command([std::ffi::OsStr::new("run"), "--out".as_ref(), name]);
+    let output = command.env("FLUX_RT_WIDTH", "abc").output().unwrap();
+    crate::Answer::from(output).fails(2, &["--width", "FLUX_RT_WIDTH"]);
 }

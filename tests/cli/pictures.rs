@@ -143,3 +143,31 @@ fn latents_that_were_saved_can_be_used() {
     let args = args.into_iter().chain(["--count", "2", "--latents", "l.safetensors"]);
     desk.call(args).fails(2, &["--latents", "expected 16 tokens for 64x64"]);
 }
+
+#[test]
+fn noise_and_number_format_act_and_are_recorded() {
+    let desk = Desk::new();
+    let mut pictures = Vec::new();
+    for (number, (flags, rng, grid, dtype)) in [
+        (["--rng", "torch-cuda"].as_slice(), "torch-cuda", Some(1056), "f32"),
+        (&["--rng-grid", "1"], "torch-cuda", Some(1), "f32"),
+        (&["--rng", "torch-cpu"], "torch-cpu", None, "f32"),
+        (&["--dtype", "bf16", "--rng", "torch-cpu"], "torch-cpu", None, "bf16"),
+        (&["--dtype", "bf16", "--rng", "torch-cpu-legacy"], "torch-cpu-legacy", None, "bf16"),
+        (&["--max-sequence-length", "9"], "torch-cuda", Some(1056), "f32"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("{number}.png");
+        let args = [&["--prompt", "x", "--out", &*name], flags].concat();
+        desk.small_run("dev", &args).succeeds();
+        let (pixels, settings) = read(&desk, &name);
+        assert_eq!((settings.rng.as_str(), settings.rng_grid), (rng, grid), "{flags:?}");
+        assert_eq!(settings.dtype, dtype, "{flags:?}");
+        pictures.push(pixels);
+    }
+    for (index, one) in pictures.iter().enumerate() {
+        assert!(!pictures[..index].contains(one), "picture {index} is like one before");
+    }
+}

@@ -221,6 +221,10 @@ fn other_pipelines_are_refused() {
     assert!(message.contains("StableDiffusion3Pipeline"), "{message}");
     let message = refused("AutoencoderKL", "AutoencoderTiny");
     assert!(message.contains("`vae`") && message.contains("AutoencoderTiny"), "{message}");
+    std::fs::remove_dir_all(folder.join("scheduler")).unwrap();
+    files::write_atomic(&index, text.as_bytes()).unwrap();
+    let message = source(&folder).resolve_with(&no_env).unwrap_err().to_string();
+    assert!(message.contains("expected scheduler/scheduler_config.json"), "{message}");
     // A folder without the index is taken for what its configs say it is.
     std::fs::remove_file(&index).unwrap();
     source(&folder).resolve_with(&no_env).unwrap();
@@ -254,6 +258,16 @@ fn networks_must_fit_each_other() {
         mixed.text_encoder = Some(dev.join("text_encoder"));
     });
     assert!(message.contains("`joint_attention_dim`: expected 48"), "{message}");
+    let temp = tempfile::tempdir().unwrap();
+    let vae = writer::copy(&goldens().join("schnell/vae"), &temp.path().join("vae"));
+    let config = files::read_text(&vae.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    for field in ["block_out_channels", "down_block_types", "up_block_types"] {
+        config[field].as_array_mut().unwrap().pop();
+    }
+    writer::write(&vae.join("config.json"), config.to_string().as_bytes());
+    let message = unfit(&|mixed| mixed.vae = Some(vae.clone()));
+    assert!(message.contains("`block_out_channels`: expected 4 levels"), "{message}");
 }
 
 #[test]
@@ -274,9 +288,14 @@ fn ids_are_looked_up_in_the_cache() {
     let error = id.resolve_with(&no_env).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     assert!(error.to_string().contains("hf download black-forest-labs/FLUX.1-schnell"), "{error}");
+    let typo = ModelSource::new("black-forest-labs/FLUX.1-dve").resolve_with(&env).unwrap_err();
+    assert!(typo.to_string().contains("there is no such file or folder here"), "{typo}");
     // Single files take the tokenizers of that model.
     let (_comfy, folder) = comfy_folder();
     assert!(source(&folder).resolve_with(&env).unwrap().tokenizers().is_ok());
+    std::fs::remove_dir_all(repo.join("snapshots").join(COMMIT).join("vae")).unwrap();
+    let error = id.resolve_with(&env).unwrap_err().to_string();
+    assert!(error.contains("complete the download with `hf download black-forest"), "{error}");
 }
 
 #[test]

@@ -10,15 +10,19 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod demo;
+
 use std::ops::ControlFlow;
 
 use flux_rt::Error;
 use flux_rt::device::Tensor;
+use flux_rt::model::source::ModelSource;
 use flux_rt::pipeline::DType;
 use flux_rt::pipeline::Engine;
 use flux_rt::pipeline::Event;
 use flux_rt::pipeline::Request;
 use flux_rt::pipeline::Rng;
+use flux_rt::pipeline::Settings;
 use serde_json::Value;
 
 use crate::common::Tolerance;
@@ -127,6 +131,45 @@ fn bf16_is_near_f32_and_not_the_same() {
             |value: &f32| half::bf16::from_f32(*value).to_f32().to_bits() == value.to_bits();
         assert!(bf16.latents.host().iter().all(rounded), "{pipeline}: latents are bf16 numbers");
     }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let mut engine = engine("dev", DType::F32);
+    let request = request("dev");
+    let mut draw = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| engine.generate(&request)).unwrap().latents.host().to_vec()
+    };
+    let one = draw(1);
+    assert!([2, 3, 8].into_iter().all(|threads| draw(threads) == one));
+}
+
+#[test]
+fn defaults_are_those_of_the_model() {
+    for (pipeline, steps, guidance) in [("dev", 28, Some(3.5)), ("schnell", 4, None)] {
+        let engine = engine(pipeline, DType::F32);
+        let settings = Settings::new(&Request::default(), engine.defaults()).unwrap();
+        assert_eq!((settings.width, settings.height), (1024, 1024), "{pipeline}");
+        assert_eq!((settings.steps, settings.guidance), (steps, guidance), "{pipeline}");
+    }
+}
+
+#[test]
+fn a_picture_that_is_not_numbers_is_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let vae = golden::path("schnell/vae");
+    for name in flux_rt::files::list(&vae).unwrap() {
+        let content = flux_rt::files::map(&vae.join(&name)).unwrap();
+        let text = String::from_utf8_lossy(&content).replace("0.3611", "1e-38");
+        let content = if name == "config.json" { text.as_bytes() } else { &content };
+        flux_rt::files::write_atomic(&temp.path().join(name), content).unwrap();
+    }
+    let mut source = ModelSource::new(golden::path("schnell").to_string_lossy());
+    source.vae = Some(temp.path().into());
+    let mut engine = Engine::builder().source(source).build().unwrap();
+    let error = engine.generate(&request("schnell")).unwrap_err();
+    assert!(matches!(error, Error::Numeric { what: "the decoded picture", .. }), "{error:?}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
 
-    pipeline = FluxPipeline.from_pretrained(arguments.model, torch_dtype=torch.float32)
+    pipeline = FluxPipeline.from_pretrained(arguments.model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     if arguments.latents:
         latents = load_file(arguments.latents)["latents"].float()
@@ -56,7 +56,8 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     pixels = np.asarray(picture.convert("RGB"))
     picture.save(arguments.out / "picture.png")
-    tensors = {"latents": latents, "final_latents": final["latents"].contiguous(), "image": torch.from_numpy(pixels.copy())}
+    image = torch.from_numpy(pixels.copy())
+    tensors = {"latents": latents, "final_latents": final["latents"].contiguous(), "image": image}
     metadata = {"prompt": arguments.prompt, "steps": str(arguments.steps), "guidance": str(arguments.guidance)}
     save_file(tensors, arguments.out / "check.safetensors", metadata=metadata)
     print(f"{arguments.prompt!r}: {arguments.out / 'picture.png'}, latents std {final['latents'].std():.4f}")

@@ -70,7 +70,7 @@ def hex_key(hexcode):
 
 
 def is_wanted(entry):
-    """Leaves out what one 128-pixel picture cannot tell from another: gendered twins, families, mirrored people, clocks."""
+    """Leaves out twins that small pictures cannot tell apart: gendered and mirrored people, families, clocks."""
     key, label = hex_key(entry["hexcode"]), entry["label"]
     if entry.get("group") in (None, COMPONENTS):
         return False

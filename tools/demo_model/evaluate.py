@@ -23,9 +23,10 @@ from train import WIDTHS
 SEED = 5
 EXAMPLE_PROMPT = "a red apple"
 SHEET = [
-    "a red apple", "a dog", "a pizza", "a rocket", "a sunflower", "an airplane", "a guitar", "a smiling face with sunglasses",
-    "a red heart", "a penguin", "a strawberry", "a bicycle", "a soccer ball", "a cactus", "a rainbow", "a hamburger",
-    "an octopus", "a snowman", "a castle", "a banana", "a red apple, flat style", "a red apple, line style",
+    "a red apple", "a dog", "a pizza", "a rocket", "a sunflower", "an airplane",
+    "a guitar", "a smiling face with sunglasses", "a red heart", "a penguin", "a strawberry", "a bicycle",
+    "a soccer ball", "a cactus", "a rainbow", "a hamburger", "an octopus", "a snowman",
+    "a castle", "a banana", "a red apple, flat style", "a red apple, line style",
     "a cat face with wry smile, noto style", "a butterfly, flat style",
 ]  # fmt: skip
 
@@ -38,8 +39,9 @@ class Nearest:
         self.pictures = torch.from_numpy(dataset.pictures).to(device).flatten(1).float()
 
     def __call__(self, generated):
-        flat = generated.flatten(1).float()
-        return torch.cdist(flat, self.pictures).argmin(dim=1).tolist()
+        """For each picture the index of the nearest training picture, and the PSNR to it in dB."""
+        distance, index = torch.cdist(generated.flatten(1).float(), self.pictures).min(dim=1)
+        return index.tolist(), 20 * torch.log10(255 * self.pictures.shape[1] ** 0.5 / distance)
 
 
 def draw_captions(dataset, count):
@@ -54,14 +56,26 @@ def draw_captions(dataset, count):
     return captions
 
 
-def retrieval(model, nearest, captions, **options):
-    """Share of pictures nearest to one with their caption, and the share with the right subject in any style."""
+def retrieval(model, nearest, captions, reference=None, **options):
+    """Measures one setting; returns its numbers and which training pictures were found.
+
+    retrieval: share of pictures whose nearest training picture carries the caption; psnr: mean PSNR to that
+    nearest picture; same: share for which it is the one found with `reference`, the full width, from the
+    same noise. A caption without style leaves the choice open, so only `same` can tell such swaps.
+    """
     generated = to_bytes(model.generate([c[0] for c in captions], range(1000, 1000 + len(captions)), **options))
-    found = [nearest.records[i] for i in nearest(generated)]
-    pairs = list(zip(captions, found, strict=True))
-    subject = [record["subject"] == wanted for (_, wanted, _), record in pairs]
-    exact = [right and style in (None, record["style"]) for right, ((_, _, style), record) in zip(subject, pairs, strict=True)]
-    return round(sum(exact) / len(exact), 4), round(sum(subject) / len(subject), 4)
+    found, psnr = nearest(generated)
+    right = [
+        nearest.records[i]["subject"] == subject and style in (None, nearest.records[i]["style"])
+        for (_, subject, style), i in zip(captions, found, strict=True)
+    ]
+    same = [a == b for a, b in zip(found, reference or found, strict=True)]
+    numbers = {
+        "retrieval": round(sum(right) / len(right), 4),
+        "psnr": round(psnr.mean().item(), 2),
+        "same": round(sum(same) / len(same), 4),
+    }
+    return numbers, found
 
 
 def sheet(pictures, columns=6):
@@ -92,18 +106,19 @@ def main():
     nearest = Nearest(dataset, model.device)
     captions = draw_captions(dataset, arguments.captions)
 
-    sheet(to_bytes(model.generate(SHEET, [42] * len(SHEET)))).save(arguments.out / "contact_sheet.png")
     widths = WIDTHS[:1] if arguments.only_full_width else WIDTHS
     metrics = {"captions": len(captions), "steps": 28, "widths": [], "guidance": []}
+    reference = None
     for heads, mlp in widths:
-        exact, subject = retrieval(model, nearest, captions, heads=heads, mlp=mlp)
-        metrics["widths"].append({"heads": heads, "mlp": mlp, "retrieval": exact, "subject": subject})
+        numbers, found = retrieval(model, nearest, captions, reference, heads=heads, mlp=mlp)
+        reference = reference or found
+        metrics["widths"].append({"heads": heads, "mlp": mlp} | numbers)
         print(metrics["widths"][-1], flush=True)
         narrow = to_bytes(model.generate(SHEET, [42] * len(SHEET), heads=heads, mlp=mlp))
         sheet(narrow).save(arguments.out / f"contact_sheet_{heads}x{mlp}.png")
     for guidance in () if arguments.only_full_width else (1.0, 2.0, 3.5, 5.0):
-        exact, subject = retrieval(model, nearest, captions, guidance=guidance)
-        metrics["guidance"].append({"guidance": guidance, "retrieval": exact, "subject": subject})
+        numbers, _ = retrieval(model, nearest, captions, reference, guidance=guidance)
+        metrics["guidance"].append({"guidance": guidance} | numbers)
         print(metrics["guidance"][-1], flush=True)
     (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     if arguments.write_elastic:

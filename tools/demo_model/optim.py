@@ -58,9 +58,9 @@ class Optimizer:
     def __init__(self, named_parameters):
         matrices, rest = [], []
         for name, parameter in named_parameters:
-            is_inner = any(part in name for part in ("transformer_blocks", "layer"))
-            is_other = any(part in name for part in ("norm", "embedding", "relative_attention_bias"))
-            (matrices if parameter.ndim == 2 and is_inner and not is_other else rest).append(parameter)
+            inner = "transformer_blocks" in name or "layer" in name
+            special = "norm" in name or "embedding" in name or "relative_attention_bias" in name
+            (matrices if parameter.ndim == 2 and inner and not special else rest).append(parameter)
         self.parameters = [*matrices, *rest]
         self.muon = Muon(matrices)
         self.adam = torch.optim.AdamW(

@@ -9,6 +9,7 @@ import unicodedata
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+# BPE counts the bytes and the merges; their word-final forms come on top.
 CLIP_VOCABULARY = 1536
 T5_VOCABULARY = 1536
 CLIP_TOKENS, T5_TOKENS = 77, 64

@@ -169,7 +169,8 @@ class Training:
             self.student.text_encoder.compile(dynamic=False)
             self.student.text_encoder_2.compile(dynamic=False)
         trained = [p for p in self.student.parameters() if p.requires_grad]
-        averaged = [a for a, p in zip(self.average.parameters(), self.student.parameters(), strict=True) if p.requires_grad]
+        pairs = zip(self.average.parameters(), self.student.parameters(), strict=True)
+        averaged = [average for average, parameter in pairs if parameter.requires_grad]
         before, first, losses, clock = self.elapsed, self.step, [], time.monotonic()
         while self.elapsed < seconds and time.monotonic() < deadline:
             with torch.autocast(self.device.type, torch.bfloat16):
@@ -212,7 +213,8 @@ def train_autoencoder(state, dataset, seconds, batch, device, log):
     model.load_state_dict({k: v.bfloat16().float() for k, v in model.state_dict().items()})
     latents = train_vae.encode_all(model, pictures)
     shift, scale = latents.mean().item(), 1 / latents.std().item()
-    log(f"vae PSNR {train_vae.psnr(model, pictures[:: max(1, len(pictures) // 400)]):.2f} dB, latents mean {shift:.3f} std {1 / scale:.3f}")
+    some = pictures[:: max(1, len(pictures) // 400)]
+    log(f"vae PSNR {train_vae.psnr(model, some):.2f} dB, latents mean {shift:.3f} std {1 / scale:.3f}")
     state["vae"] = {"weights": model.state_dict(), "shift_factor": shift, "scaling_factor": scale, "samples": seen}
 
 
@@ -227,9 +229,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder written by data.py")
     parser.add_argument("--work", type=Path, required=True, help="state, tokenizers; resumed from if present")
-    parser.add_argument("--vae-seconds", type=float, default=200)
-    parser.add_argument("--flow-seconds", type=float, default=840)
-    parser.add_argument("--guidance-seconds", type=float, default=270)
+    parser.add_argument("--vae-seconds", type=float, default=190)
+    parser.add_argument("--flow-seconds", type=float, default=780)
+    parser.add_argument("--guidance-seconds", type=float, default=235)
     parser.add_argument("--stop-after", type=float, default=math.inf, help="seconds this invocation may train")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--vae-batch", type=int, default=train_vae.BATCH)

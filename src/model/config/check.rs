@@ -168,6 +168,9 @@ impl T5Config {
     }
 }
 
+/// Beyond this even the smallest picture's noise levels leave f32; FLUX.1 has 0.5 and 1.15.
+const MAX_SHIFT: f64 = 10.0;
+
 impl SchedulerConfig {
     /// Reads and checks `scheduler/scheduler_config.json`.
     ///
@@ -197,6 +200,10 @@ impl SchedulerConfig {
             fields.sizes(&[length], 1..=MAX_ROWS)?;
         }
         let config: Self = fields.parse()?;
+        let shifts = [("base_shift", config.base_shift), ("max_shift", config.max_shift)];
+        if let Some((field, _)) = shifts.into_iter().find(|(_, shift)| shift.abs() > MAX_SHIFT) {
+            return fields.refuse(field, format!("a number from -{MAX_SHIFT} to {MAX_SHIFT}"));
+        }
         if config.max_image_seq_len <= config.base_image_seq_len {
             let expected = format!("more than base_image_seq_len ({})", config.base_image_seq_len);
             return fields.refuse("max_image_seq_len", expected);

@@ -8,6 +8,7 @@ use crate::model::config::FluxConfig;
 use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
+use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 
@@ -57,22 +58,29 @@ impl ModelFiles {
         ];
         for (field, actual, expected, source) in pairs {
             if actual != expected {
-                return Err(self.unfit(field, format!("{expected}, {source}"), actual));
+                return Err(unfit(
+                    &self.transformer,
+                    field,
+                    format!("{expected}, {source}"),
+                    actual,
+                ));
             }
+        }
+        let (levels, expected) = (vae.block_out_channels.len(), VaeConfig::LEVELS);
+        if levels != expected {
+            let side = VaeConfig::PIXELS_PER_LATENT;
+            let expected = format!("{expected} levels: a latent is {side} x {side} pixels");
+            return Err(unfit(&self.vae, "block_out_channels", expected, levels));
         }
         Ok(configs)
     }
+}
 
-    fn unfit(&self, field: &str, expected: String, actual: usize) -> Error {
-        let path = match (&self.transformer.config, &self.transformer.weights) {
-            (Some(file), _) | (None, Weights::File(file)) => File::path(file),
-            (None, Weights::Folder(folder)) => folder.path(),
-        };
-        Error::Config {
-            path: path.into(),
-            field: field.into(),
-            expected,
-            actual: actual.to_string(),
-        }
-    }
+fn unfit(part: &ComponentFiles, field: &str, expected: String, actual: usize) -> Error {
+    let path = match (&part.config, &part.weights) {
+        (Some(file), _) | (None, Weights::File(file)) => File::path(file),
+        (None, Weights::Folder(folder)) => folder.path(),
+    };
+    let (path, field) = (path.into(), field.into());
+    Error::Config { path, field, expected, actual: actual.to_string() }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use serde_json::json;
 
+use crate::error::Error;
 use crate::error::Result;
-use crate::files::File;
 use crate::files::Folder;
 use crate::model::config::Fields;
 use crate::model::source::ComponentFiles;
@@ -12,6 +12,7 @@ use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
 use crate::model::weights::naming::Component;
 
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
 /// The classes that this program implements.
 const CLASSES: [(&str, &str); 5] = [
     ("transformer", "FluxTransformer2DModel"),
@@ -28,8 +29,16 @@ pub(super) fn is_diffusers(folder: &Folder) -> bool {
 
 /// The files of a model in this layout.
 pub(super) fn diffusers(source: &ModelSource, folder: &Folder) -> Result<ModelFiles> {
+    let scheduler = folder.file(SCHEDULER);
     if let Some(index) = folder.file("model_index.json") {
-        check_classes(&index)?;
+        let fields = Fields::read(&index)?;
+        check_classes(&fields)?;
+        // Another schedule would draw another picture, silently.
+        if scheduler.is_none() && fields.get("scheduler").is_some() {
+            let reason =
+                format!("expected {SCHEDULER} as model_index.json says, found no such file");
+            return Err(Error::Format { path: folder.path().into(), reason });
+        }
     }
     let find = |component: Component| -> Result<ComponentFiles> {
         if let Some(files) = source.replaced(component)? {
@@ -47,14 +56,13 @@ pub(super) fn diffusers(source: &ModelSource, folder: &Folder) -> Result<ModelFi
         text_encoder_2: find(Component::TextEncoder2)?,
         tokenizer: source.tokenizer_in(source.tokenizer.as_deref(), folder, "tokenizer")?,
         tokenizer_2: source.tokenizer_in(source.tokenizer_2.as_deref(), folder, "tokenizer_2")?,
-        scheduler: folder.file("scheduler/scheduler_config.json"),
+        scheduler,
         elastic: folder.file("elastic.json"),
     })
 }
 
 /// Refuses pipelines and networks of another kind.
-fn check_classes(index: &File) -> Result<()> {
-    let fields = Fields::read(index)?;
+fn check_classes(fields: &Fields) -> Result<()> {
     fields.exactly("_class_name", &json!("FluxPipeline"))?;
     for (component, class) in CLASSES {
         // `[library, class]`; null twice for one that was left out.

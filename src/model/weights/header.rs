@@ -67,13 +67,7 @@ fn json_of<'f>(path: &Path, file: &'f [u8]) -> Result<&'f [u8]> {
     let length = usize::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_HEADER_BYTES)
-        .ok_or_else(|| {
-            let limit = MAX_HEADER_BYTES;
-            format(
-                path,
-                format!("expected a safetensors header of at most {limit} bytes, found {length}"),
-            )
-        })?;
+        .ok_or_else(|| format(path, too_long(length, rest)))?;
     let Some(json) = rest.get(..length) else {
         let (expected, found) = (LENGTH_BYTES + length, file.len());
         let reason =
@@ -88,12 +82,25 @@ fn json_of<'f>(path: &Path, file: &'f [u8]) -> Result<&'f [u8]> {
     Ok(json)
 }
 
+/// Why a file with such a length at its start is refused: in any other format these bytes are not a
+/// length at all.
+fn too_long(length: u64, rest: &[u8]) -> String {
+    let limit = MAX_HEADER_BYTES;
+    match rest.first() {
+        Some(b'{') => {
+            format!("expected a safetensors header of at most {limit} bytes, found {length}")
+        }
+        _ => "expected a safetensors file, found another format".into(),
+    }
+}
+
 /// Files often taken for safetensors, told by their first bytes.
 fn other_format(file: &[u8]) -> Option<&'static str> {
-    let kinds: [(&[u8], &str); 4] = [
+    let kinds: [(&[u8], &str); 5] = [
         (b"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded"),
         (b"PK\x03\x04", "a PyTorch file (.ckpt, .pt, .bin): convert it to safetensors"),
         (b"GGUF", "a GGUF file: use the safetensors version of the model"),
+        (b"\x89PNG", "a PNG picture"),
         (b"<!DOCTYPE html", "a web page: the download did not fetch the file"),
     ];
     kinds.into_iter().find(|(start, _)| file.starts_with(start)).map(|(_, kind)| kind)

@@ -55,8 +55,16 @@ pub(crate) fn weight_files(folder: &Folder) -> Result<WeightFiles> {
             }
         }
     }
+    let names = folder.names()?;
+    let is_weights =
+        |name: &&String| STEMS.iter().any(|stem| **name == format!("{stem}.safetensors"));
+    if let Some(name) = names.iter().find(is_weights) {
+        // Listed, but not a file that could be opened: what an interrupted download leaves behind.
+        let reason = format!("expected the file {name}, found a link to nothing or a folder");
+        return Err(Error::Format { path: folder.path().into(), reason });
+    }
     let stems = STEMS.map(|stem| format!("{stem}.safetensors")).join(" or ");
-    let found = folder.names()?.join(", ");
+    let found = if names.is_empty() { "nothing".into() } else { names.join(", ") };
     let reason = format!("expected {stems}, or an index of its shards; found {found}");
     Err(Error::Format { path: folder.path().into(), reason })
 }

@@ -1,0 +1,62 @@
+//! The model that is built into the program draws what it is told to.
+
+use flux_rt::pipeline::Engine;
+use flux_rt::pipeline::Generated;
+use flux_rt::pipeline::Request;
+
+fn draw(engine: &mut Engine, prompt: &str, guidance: f32) -> Generated {
+    let prompt = Some(prompt.to_owned());
+    engine
+        .generate(&Request { prompt, guidance: Some(guidance), seed: 42, ..Request::default() })
+        .unwrap()
+}
+
+/// Mean red, green and blue of a square of `side` pixels at (x, y).
+fn mean(made: &Generated, [x, y]: [usize; 2], side: usize) -> [usize; 3] {
+    let mut sums = [0; 3];
+    for row in y..y + side {
+        let first = 3 * (row * made.image.width + x);
+        for pixel in made.image.data[first..][..3 * side].chunks_exact(3) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += usize::from(value);
+            }
+        }
+    }
+    sums.map(|sum| sum / (side * side))
+}
+
+fn demo() -> Engine {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    Engine::builder().model(folder).build().unwrap()
+}
+
+#[test]
+fn a_red_apple_is_red_on_white_and_a_blue_heart_blue() {
+    let mut engine = demo();
+    assert_eq!(engine.defaults().prompt, "a red apple");
+    let apple = draw(&mut engine, "a red apple", 3.5);
+    assert_eq!([apple.image.width, apple.image.height], [128, 128]);
+    assert_eq!(apple.settings.steps, 28);
+    let [red, green, blue] = mean(&apple, [48, 56], 32);
+    assert!(red > 200 && green < 110 && blue < 110, "{red} {green} {blue}");
+    for corner in [[0, 0], [120, 0], [0, 120], [120, 120]] {
+        let white = mean(&apple, corner, 8);
+        assert!(white.iter().all(|&value| value > 235), "{corner:?}: {white:?}");
+    }
+    let heart = draw(&mut engine, "a blue heart", 3.5);
+    let [red, green, blue] = mean(&heart, [48, 48], 32);
+    assert!(blue > 150 && blue > red + 60 && blue > green, "{red} {green} {blue}");
+}
+
+#[test]
+fn style_and_guidance_act() {
+    let mut engine = demo();
+    let line = draw(&mut engine, "a red apple, line style", 3.5);
+    let grey = line.image.data.chunks_exact(3).all(|pixel| {
+        let [low, high] = [pixel.iter().min().unwrap(), pixel.iter().max().unwrap()];
+        high - low < 60
+    });
+    assert!(grey, "a line drawing has no colour");
+    let weak = draw(&mut engine, "a red apple, line style", 1.0);
+    assert_ne!(weak.image, line.image);
+}
