@@ -1,59 +1,50 @@
-//! Puts the files of `models/demo` into the program (feature `embed-demo`): a generated table,
-//! so that the list of files is the folder itself.
+//! What is made before the compiler runs: the table of the demo model's files (`build/demo.rs`),
+//! and PTX from `kernels/` (`build/kernels.rs`) with an nvcc that `build/toolkit.rs` finds.
 
-use std::env;
+#[path = "build/demo.rs"]
+mod demo;
+#[path = "build/kernels.rs"]
+mod kernels;
+#[path = "build/toolkit.rs"]
+mod toolkit;
+
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::Path;
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-const DEMO: &str = "models/demo";
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
-    // Cargo takes a missing path for a changed one, every time: watch only what is there.
-    if let Some(watched) = [DEMO, "models"].into_iter().find(|path| Path::new(path).is_dir()) {
-        println!("cargo::rerun-if-changed={watched}");
+    println!("cargo::rerun-if-changed=build");
+    match demo::embed().and_then(|()| kernels::embed()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
     }
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(DEMO);
-    let mut files = Vec::new();
-    if env::var_os("CARGO_FEATURE_EMBED_DEMO").is_some() && root.is_dir() {
-        collect(&root, "", &mut files)?;
-    }
-    files.sort();
-    let mut table = format!("pub(super) static FILES: [(&str, &[u8]); {}] = [\n", files.len());
-    for (name, path) in files {
-        writeln!(table, "    ({name:?}, include_bytes!({path:?})),")?;
-    }
-    table.push_str("];\n");
-    let out = PathBuf::from(env::var("OUT_DIR")?).join("demo_files.rs");
-    write(&out, &table)
 }
 
-/// All files below `folder` that are not hidden, with their names inside the model.
-fn collect(
-    folder: &Path,
-    prefix: &str,
-    files: &mut Vec<(String, PathBuf)>,
-) -> Result<(), Box<dyn Error>> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name =
-            entry.file_name().into_string().map_err(|name| format!("not UTF-8: {name:?}"))?;
-        if name.starts_with('.') {
-            continue;
-        }
-        if entry.path().is_dir() {
-            collect(&entry.path(), &format!("{prefix}{name}/"), files)?;
-        } else {
-            files.push((format!("{prefix}{name}"), entry.path()));
-        }
+/// Writes a file, unless it is already so: what has not changed keeps its time.
+#[expect(clippy::disallowed_methods, reason = "src/files.rs is not there yet when this runs")]
+fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
     }
-    Ok(())
+    fs::write(path, text).map_err(|error| at(path, &error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "src/files.rs is not there yet when this runs")]
-fn write(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
-    Ok(fs::write(path, text)?)
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| at(path, &error))
+}
+
+/// An error that names its path.
+fn at(path: &Path, error: &io::Error) -> Box<dyn Error> {
+    format!("{}: {error}", path.display()).into()
 }

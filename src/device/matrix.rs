@@ -75,6 +75,7 @@ fn not_on_host() -> ! {
     unreachable!("the matrix is not in host memory")
 }
 
+#[allow(dead_code, reason = "as cuda_address")]
 #[track_caller]
 fn not_on_cuda() -> ! {
     unreachable!("the matrix is not in CUDA memory")
@@ -150,7 +151,7 @@ impl<'a, T: Element> Matrix<'a, T> {
     ///
     /// # Panics
     /// If they live elsewhere: a bug of the caller.
-    #[expect(dead_code, reason = "the launchers of ops/cuda, which follow, take it")]
+    #[allow(dead_code, reason = "for the launchers in ops/cuda, which follow")]
     pub(crate) fn cuda_address(&self) -> u64 {
         match self.data {
             Data::Host(_) => not_on_cuda(),

@@ -178,6 +178,7 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     ///
     /// # Panics
     /// If the tensor lives elsewhere: a bug of the caller.
+    #[allow(dead_code, reason = "for the launchers in ops/cuda, which follow")]
     pub(crate) fn cuda_address(&self) -> u64 {
         match &self.storage {
             Storage::Host(_) => not_on_cuda(),
@@ -228,6 +229,7 @@ fn not_on_host() -> ! {
     unreachable!("the tensor is not in host memory")
 }
 
+#[allow(dead_code, reason = "as cuda_address")]
 #[track_caller]
 fn not_on_cuda() -> ! {
     unreachable!("the tensor is not in CUDA memory")

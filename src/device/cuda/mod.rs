@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::error::Result;
 
 pub(crate) use buffer::Buffer;
+#[allow(unused_imports, reason = "as the module")]
 pub(crate) use launch::Launch;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.

@@ -1,0 +1,85 @@
+/* latents [n] += (sigmas[step + 1] - sigmas[step]) * velocity [n], then step += 1: spec flux 4.3.
+   Oracle: src/ops/cpu/euler_step.rs, launcher: src/ops/cuda/euler_step.rs.
+
+   Two entries with the same params, one after another, no dynamic shared memory:
+     euler_step          grid (ceil(n / 2048)), 256 threads; every thread reads the counter
+     euler_step_advance  grid (1), 1 thread; increments it when all have read it
+   At or past the last step both do nothing. */
+
+#include "common/vector_io.cuh"
+
+#include <cstddef>
+#include <cstdint>
+#include <cuda_bf16.h>
+
+namespace flux_rt {
+
+// 16-byte accesses where n is a multiple of 8 and the bf16 pointers are 16-byte aligned.
+struct EulerStepParams {
+    __nv_bfloat16 *latents;        // [count], read and written
+    const __nv_bfloat16 *velocity; // [count]
+    const float *sigmas;           // [steps + 1]
+    uint32_t *step;                // [1]
+    int32_t count;                 // n, at least 1
+    int32_t steps;
+    int32_t round_like_diffusers; // not 0: sigma difference, product and sum are rounded to bf16;
+                                  // 0: f32 operations, not fused, and the sum is rounded
+    int32_t reserved;             // 0
+};
+static_assert(sizeof(EulerStepParams) == 48, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, latents) == 0, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, velocity) == 8, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, sigmas) == 16, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, step) == 24, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, count) == 32, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, steps) == 36, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, round_like_diffusers) == 40, "mirrored by the launcher");
+static_assert(offsetof(EulerStepParams, reserved) == 44, "mirrored by the launcher");
+
+template <int WIDTH>
+__device__ __forceinline__ void advance_latents(const EulerStepParams &params, float dt) {
+    constexpr int THREADS = 256;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * THREADS * 8;
+    const bool round = params.round_like_diffusers != 0;
+#pragma unroll
+    for (int part = 0; part < 8 / WIDTH; ++part) {
+        const int64_t index = first + (part * THREADS + static_cast<int>(threadIdx.x)) * WIDTH;
+        if (index >= params.count) {
+            return;
+        }
+        float latents[WIDTH], velocity[WIDTH];
+        load(latents, params.latents + index);
+        load(velocity, params.velocity + index);
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) {
+            const float product = __fmul_rn(dt, velocity[i]);
+            latents[i] = __fadd_rn(latents[i], round ? round_to_bf16(product) : product);
+        }
+        store(params.latents + index, latents);
+    }
+}
+
+} // namespace flux_rt
+
+extern "C" __global__ void __launch_bounds__(256)
+    euler_step(const __grid_constant__ flux_rt::EulerStepParams params) {
+    using namespace flux_rt;
+    const uint32_t step = *params.step;
+    if (step >= static_cast<uint32_t>(params.steps)) {
+        return;
+    }
+    const float difference = params.sigmas[step + 1] - params.sigmas[step];
+    const float dt = params.round_like_diffusers != 0 ? round_to_bf16(difference) : difference;
+    if (multiples_of_8(params.count) && aligned_16(params.latents, params.velocity)) {
+        advance_latents<8>(params, dt);
+    } else {
+        advance_latents<1>(params, dt);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(1)
+    euler_step_advance(const __grid_constant__ flux_rt::EulerStepParams params) {
+    if (*params.step < static_cast<uint32_t>(params.steps)) {
+        *params.step += 1;
+    }
+}
