@@ -4,6 +4,20 @@
 //! [`elastic`] (step cache, modes) on [`model`] (text encoders, transformer, VAE) on [`ops`]
 //! (one file an operation, with its CPU oracle) on [`device`] (tensors and where they live).
 //! [`error`] and [`files`] lie under everything.
+//!
+//! ```
+//! use flux_rt::pipeline::Engine;
+//! use flux_rt::pipeline::Request;
+//!
+//! # fn main() -> flux_rt::Result<()> {
+//! let mut engine = Engine::builder().model("demo").build()?;
+//! let prompt = Some("a red apple".to_owned());
+//! let request = Request { prompt, steps: Some(4), ..Request::default() };
+//! let picture = engine.generate(&request)?.image;
+//! assert_eq!([picture.width, picture.height], [128, 128]);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod error;
 pub mod files;
