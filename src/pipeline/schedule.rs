@@ -57,7 +57,12 @@ impl Schedule {
         sigmas: &[f32],
         image_tokens: usize,
     ) -> Result<Self> {
-        expect_falling("sigmas", sigmas, |sigma, next| sigma > next)?;
+        if !falling(sigmas, |sigma, next| sigma > next) {
+            let reason = format!(
+                "expected noise levels falling from at most 1 to above 0, found {sigmas:?}"
+            );
+            return Err(Error::Request { field: "sigmas", reason });
+        }
         let mut shifted: Vec<f32> = if config.use_dynamic_shifting {
             let shift = narrow(mu(config, image_tokens).exp());
             sigmas.iter().map(|sigma| shift / (shift + (1.0 / sigma - 1.0))).collect()
@@ -66,7 +71,14 @@ impl Schedule {
             sigmas.iter().map(|sigma| shift * sigma / (1.0 + less_one * sigma)).collect()
         };
         // A strong shift may bring neighbours together, which only wastes a step.
-        expect_falling("width", &shifted, |sigma, next| sigma >= next)?;
+        if !falling(&shifted, |sigma, next| sigma >= next) {
+            let reason = format!(
+                "expected a size whose noise levels fall from at most 1 to above 0; with \
+                 {image_tokens} image tokens the shift in the model's scheduler_config.json gives \
+                 {shifted:?}"
+            );
+            return Err(Error::Request { field: "width", reason });
+        }
         let scale = config.num_train_timesteps as f32;
         let timesteps = shifted.iter().map(|sigma| sigma * scale).collect();
         shifted.push(0.0);
@@ -121,15 +133,10 @@ fn linear_sigmas(steps: usize) -> Vec<f32> {
     sigmas
 }
 
-/// NaN fails too.
-fn expect_falling(field: &'static str, sigmas: &[f32], falls: fn(f32, f32) -> bool) -> Result<()> {
+/// Whether there are noise levels, all in (0, 1] and each `falls` to the next; NaN fails too.
+fn falling(sigmas: &[f32], falls: fn(f32, f32) -> bool) -> bool {
     let inside = sigmas.iter().all(|&sigma| sigma > 0.0 && sigma <= 1.0);
-    if inside && !sigmas.is_empty() && sigmas.windows(2).all(|pair| falls(pair[0], pair[1])) {
-        return Ok(());
-    }
-    let reason =
-        format!("expected noise levels falling from at most 1 to above 0, found {sigmas:?}");
-    Err(Error::Request { field, reason })
+    inside && !sigmas.is_empty() && sigmas.windows(2).all(|pair| falls(pair[0], pair[1]))
 }
 
 fn round(value: f32) -> f32 {
