@@ -110,21 +110,50 @@ impl EngineBuilder {
         }
         let started = Instant::now();
         let dtype = if self.dtype == DType::Bf16 { DType::Bf16 } else { DType::F32 };
-        let kept = if dtype == DType::Bf16 { WeightDtype::Bf16 } else { WeightDtype::F32 };
+        let precision = Precision::of(dtype);
         let files = self.source.resolve()?;
-        let components = Components::load(&files, kept)?;
+        let components = Components::load(&files, precision.weights)?;
         let defaults = components.defaults(&files)?;
         Ok(Engine {
             files,
             components,
             defaults,
             dtype,
+            precision,
             mode: self.mode,
             cache: self.cache,
             prompts: PromptCache::default(),
             digests: None,
             load_ms: milliseconds(started),
         })
+    }
+}
+
+/// What the pipeline's dtype means for each of its parts.
+#[derive(Debug, Clone, Copy)]
+struct Precision {
+    weights: WeightDtype,
+    noise: NoiseDtype,
+    times: TimeRounding,
+    latents: LatentRounding,
+}
+
+impl Precision {
+    fn of(dtype: DType) -> Self {
+        match dtype {
+            DType::Bf16 => Self {
+                weights: WeightDtype::Bf16,
+                noise: NoiseDtype::Bf16,
+                times: TimeRounding::DiffusersBf16,
+                latents: LatentRounding::DiffusersBf16,
+            },
+            DType::F32 | DType::Auto => Self {
+                weights: WeightDtype::F32,
+                noise: NoiseDtype::F32,
+                times: TimeRounding::F32,
+                latents: LatentRounding::F32,
+            },
+        }
     }
 }
 
@@ -135,6 +164,7 @@ pub struct Engine {
     components: Components,
     defaults: Defaults,
     dtype: DType,
+    precision: Precision,
     mode: Mode,
     cache: Preset,
     prompts: PromptCache,
@@ -199,7 +229,7 @@ impl Engine {
     /// What computes, as metadata records it.
     #[must_use]
     pub fn device_name(&self) -> String {
-        "cpu".into()
+        self.components.device.name().to_owned()
     }
 
     /// The dtype that `auto` became.
@@ -262,10 +292,7 @@ impl Engine {
 
         let clock = begin(Phase::Denoise, observer)?;
         let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas);
-        let rounding = match self.dtype {
-            DType::Bf16 => LatentRounding::DiffusersBf16,
-            DType::F32 | DType::Auto => LatentRounding::F32,
-        };
+        let rounding = self.precision.latents;
         denoise(&mut latents, &self.components.flux, &prepared, &sigmas, rounding, observer)?;
         timings.denoise_ms = milliseconds(clock);
 
@@ -283,10 +310,7 @@ impl Engine {
         encoded: &Encoded,
         schedule: &Schedule,
     ) -> Result<Prepared> {
-        let rounding = match self.dtype {
-            DType::Bf16 => TimeRounding::DiffusersBf16,
-            DType::F32 | DType::Auto => TimeRounding::F32,
-        };
+        let rounding = self.precision.times;
         prepare(
             &self.components.device,
             &self.components.flux,
@@ -325,10 +349,7 @@ impl Engine {
 
     /// Whose noise, in which dtype.
     fn noise_source(&self, rng: Rng) -> Result<NoiseSource> {
-        let dtype = match self.dtype {
-            DType::Bf16 => NoiseDtype::Bf16,
-            DType::F32 | DType::Auto => NoiseDtype::F32,
-        };
+        let dtype = self.precision.noise;
         match (rng, dtype) {
             (Rng::TorchCuda { grid }, _) => Ok(NoiseSource::TorchCuda { grid, dtype }),
             (Rng::TorchCpu, _) => Ok(NoiseSource::TorchCpu { dtype }),
