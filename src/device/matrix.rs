@@ -9,6 +9,8 @@ use crate::device::Act;
 use crate::device::Device;
 use crate::device::Element;
 use crate::device::cuda::Buffer;
+use crate::device::not_on_cuda;
+use crate::device::not_on_host;
 use crate::error::Result;
 
 /// A read-only `[rows, cols]` view; row `r` starts at `r * stride`.
@@ -69,17 +71,6 @@ impl<T: Element> Clone for Data<'_, T> {
 }
 
 impl<T: Element> Copy for Data<'_, T> {}
-
-#[track_caller]
-fn not_on_host() -> ! {
-    unreachable!("the matrix is not in host memory")
-}
-
-#[allow(dead_code, reason = "as cuda_address")]
-#[track_caller]
-fn not_on_cuda() -> ! {
-    unreachable!("the matrix is not in CUDA memory")
-}
 
 /// The part of a strided buffer that `rows` x `columns` covers: first element and one past the last.
 fn span(rows: &Range<usize>, columns: &Range<usize>, stride: usize) -> Range<usize> {

@@ -32,6 +32,19 @@ pub enum Device {
     Cuda(Arc<Cuda>),
 }
 
+/// A bug of the caller: host elements of what lies on a GPU.
+#[track_caller]
+fn not_on_host() -> ! {
+    unreachable!("the elements are not in host memory")
+}
+
+/// A bug of the caller: a CUDA address of what lies in host memory.
+#[allow(dead_code, reason = "as the addresses")]
+#[track_caller]
+fn not_on_cuda() -> ! {
+    unreachable!("the elements are not in CUDA memory")
+}
+
 impl Device {
     /// The GPU with that index.
     ///

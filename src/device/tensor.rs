@@ -8,6 +8,8 @@ use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::cuda::Buffer;
+use crate::device::not_on_cuda;
+use crate::device::not_on_host;
 use crate::error::Result;
 
 /// A logical element type and what holds it on each device.
@@ -222,17 +224,6 @@ impl<T: Element, const R: usize> Tensor<T, R> {
             Storage::Cuda(buffer) => MatrixMut::on_cuda(buffer, rows, columns),
         }
     }
-}
-
-#[track_caller]
-fn not_on_host() -> ! {
-    unreachable!("the tensor is not in host memory")
-}
-
-#[allow(dead_code, reason = "as cuda_address")]
-#[track_caller]
-fn not_on_cuda() -> ! {
-    unreachable!("the tensor is not in CUDA memory")
 }
 
 impl<T: Element, const R: usize> Clone for Tensor<T, R> {

@@ -22,7 +22,6 @@ use cudarc::driver::sys;
 use crate::device::cuda::arena::Arena;
 use crate::device::modules::MODULES;
 use crate::device::modules::Module;
-use crate::device::modules::Tier;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -36,13 +35,10 @@ const BLOCK_BYTES: usize = 64 << 20;
 const DRIVER_VERSION: i32 = 13_000;
 /// Compute capability of the `portable` tier.
 const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
-/// The `sm90` tier runs on exactly this capability.
-const SM90_CAPABILITY: (i32, i32) = (9, 0);
 
 /// A GPU that is ready to compute; its parts are the crate's own.
 pub struct Cuda {
     name: String,
-    capability: (i32, i32),
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -148,7 +144,6 @@ impl Cuda {
             .map_err(|error| driver_error("cuStreamCreate", error))?;
         Ok(Arc::new(Self {
             name,
-            capability,
             device,
             context,
             stream,
@@ -161,12 +156,6 @@ impl Cuda {
     /// The GPU's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// The fastest tier that runs here; `FLUX_RT_TIER=portable` forces the other.
-    pub(crate) fn tier(&self) -> Tier {
-        let forced = std::env::var("FLUX_RT_TIER").is_ok_and(|tier| tier == "portable");
-        if self.capability == SM90_CAPABILITY && !forced { Tier::Sm90 } else { Tier::Portable }
     }
 
     /// The stream of all work, for the calls of this module.
