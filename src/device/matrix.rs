@@ -142,7 +142,6 @@ impl<'a, T: Element> Matrix<'a, T> {
     ///
     /// # Panics
     /// If they live elsewhere: a bug of the caller.
-    #[allow(dead_code, reason = "for the launchers in ops/cuda, which follow")]
     pub(crate) fn cuda_address(&self) -> u64 {
         match self.data {
             Data::Host(_) => not_on_cuda(),

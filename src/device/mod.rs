@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-#[allow(dead_code, reason = "the launchers in ops/cuda, which follow, are its callers")]
 mod cuda;
 pub mod host_gemm;
 pub mod matrix;
-#[allow(dead_code, reason = "read where kernels are launched, see cuda")]
 mod modules;
 pub mod tensor;
 
 use crate::error::Result;
 
 pub use cuda::Cuda;
+pub(crate) use cuda::Launch;
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
 pub use tensor::Act;
@@ -39,7 +38,6 @@ fn not_on_host() -> ! {
 }
 
 /// A bug of the caller: a CUDA address of what lies in host memory.
-#[allow(dead_code, reason = "as the addresses")]
 #[track_caller]
 fn not_on_cuda() -> ! {
     unreachable!("the elements are not in CUDA memory")
@@ -51,8 +49,7 @@ impl Device {
     /// # Errors
     /// [`crate::Error::Device`] if there is none that can be used, [`crate::Error::Cuda`] if the
     /// driver refuses.
-    #[allow(dead_code, reason = "the engine opens a GPU once every op has its launcher")]
-    pub(crate) fn cuda(index: usize) -> Result<Self> {
+    pub fn cuda(index: usize) -> Result<Self> {
         Ok(Self::Cuda(Cuda::open(index)?))
     }
 

@@ -180,7 +180,6 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     ///
     /// # Panics
     /// If the tensor lives elsewhere: a bug of the caller.
-    #[allow(dead_code, reason = "for the launchers in ops/cuda, which follow")]
     pub(crate) fn cuda_address(&self) -> u64 {
         match &self.storage {
             Storage::Host(_) => not_on_cuda(),

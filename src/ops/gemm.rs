@@ -8,12 +8,14 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_cover;
 use crate::ops::expect_shape;
 
@@ -110,6 +112,9 @@ pub fn gemm(
         if let Some(gate) = &segment.gate {
             gate.check(OP, n)?;
         }
+    }
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::gemm::gemm(&cuda, &out, a, residual, segments, activation);
     }
     for segment in segments {
         let rows = || segment.rows.clone();

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod conv2d;
 mod cpu;
+mod cuda;
 pub mod embedding;
 pub mod euler_step;
 pub mod gated_gelu;

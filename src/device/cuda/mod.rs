@@ -15,6 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use cudarc::driver::result;
 use cudarc::driver::sys;
@@ -26,7 +28,6 @@ use crate::error::Error;
 use crate::error::Result;
 
 pub(crate) use buffer::Buffer;
-#[allow(unused_imports, reason = "as the module")]
 pub(crate) use launch::Launch;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
@@ -39,6 +40,9 @@ const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
 /// A GPU that is ready to compute; its parts are the crate's own.
 pub struct Cuda {
     name: String,
+    multiprocessors: usize,
+    /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
+    like_diffusers: AtomicBool,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -136,6 +140,8 @@ impl Cuda {
                 capability.0, capability.1
             )));
         }
+        let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = usize::try_from(attribute(device, count)?).unwrap_or(1).max(1);
         // SAFETY: `device` comes from cuDeviceGet; the context is released in `drop`.
         let context = unsafe { result::primary_ctx::retain(device) }
             .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
@@ -144,6 +150,8 @@ impl Cuda {
             .map_err(|error| driver_error("cuStreamCreate", error))?;
         Ok(Arc::new(Self {
             name,
+            multiprocessors,
+            like_diffusers: AtomicBool::new(false),
             device,
             context,
             stream,
@@ -156,6 +164,22 @@ impl Cuda {
     /// The GPU's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Multiprocessors of the GPU.
+    pub(crate) fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
+    /// Whether kernels started from now on round as diffusers' bf16 pipeline does, to bf16 after
+    /// every operation of PyTorch, instead of once at the end.
+    pub(crate) fn set_round_like_diffusers(&self, on: bool) {
+        self.like_diffusers.store(on, Ordering::Relaxed);
+    }
+
+    /// The flag as kernels take it.
+    pub(crate) fn round_like_diffusers(&self) -> i32 {
+        i32::from(self.like_diffusers.load(Ordering::Relaxed))
     }
 
     /// The stream of all work, for the calls of this module.

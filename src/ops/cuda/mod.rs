@@ -1,0 +1,59 @@
+//! Typed launchers of the kernels in `kernels/`: checked parameters, one launch, nothing else.
+//!
+//! The op in `src/ops` has checked how the shapes fit together; a launcher checks what its kernel
+//! needs beyond that (multiples, alignment, sizes that fit its parameters) and that every operand
+//! lies in CUDA memory, and picks tile and grid. `Params` structs mirror those of the `.cu` files;
+//! both sides assert size and offsets.
+
+pub(super) mod gemm;
+mod tile;
+
+use crate::device::Launch;
+use crate::error::Result;
+use crate::ops::expect;
+
+/// The mirror of a kernel's parameters, with the size and the offsets that the `.cu` file asserts.
+macro_rules! kernel_params {
+    ($name:ident, $size:literal, { $($offset:literal $field:ident: $type:ty,)* }) => {
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name {
+            $($field: $type,)*
+        }
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            $(assert!(std::mem::offset_of!($name, $field) == $offset);)*
+        };
+    };
+}
+pub(crate) use kernel_params;
+
+/// A size as kernels take it.
+fn int(op: &'static str, what: &'static str, value: usize) -> Result<i32> {
+    i32::try_from(value).or_else(|_| {
+        expect(op, what, false, || ("less than 2^31".into(), value.to_string()))?;
+        Ok(i32::MAX)
+    })
+}
+
+/// Fails unless `value` is a multiple of 8: kernels read and write 16 bytes at a time.
+fn expect_multiple_of_8(op: &'static str, what: &'static str, value: usize) -> Result<()> {
+    expect(op, what, value.is_multiple_of(8), || ("a multiple of 8".into(), value.to_string()))
+}
+
+/// Fails unless `address` may be read 16 bytes at a time. 0 stands for an operand that is not there.
+fn expect_aligned(op: &'static str, what: &'static str, address: u64) -> Result<()> {
+    expect(op, what, address.is_multiple_of(16), || {
+        ("an address that is a multiple of 16".into(), format!("{address:#x}"))
+    })
+}
+
+/// Blocks that cover `count` elements, `each` a block.
+fn blocks(op: &'static str, count: usize, each: usize) -> Result<u32> {
+    Ok(int(op, "grid", count.div_ceil(each))?.unsigned_abs())
+}
+
+/// A grid of one dimension without dynamic shared memory.
+fn linear_grid(blocks: u32, threads: u32) -> Launch {
+    Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0 }
+}

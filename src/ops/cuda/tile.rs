@@ -1,0 +1,101 @@
+//! Which block tile a matrix kernel runs with: the tuning table of the portable tier.
+
+use crate::device::Cuda;
+use crate::device::Launch;
+use crate::error::Result;
+use crate::ops::cuda::blocks;
+
+/// Rows x columns of the output that a block computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tile {
+    T64x64,
+    T64x128,
+    T128x128,
+    T128x256,
+}
+
+impl Tile {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::T64x64 => "64x64",
+            Self::T64x128 => "64x128",
+            Self::T128x128 => "128x128",
+            Self::T128x256 => "128x256",
+        }
+    }
+
+    pub(super) fn rows(self) -> usize {
+        match self {
+            Self::T64x64 | Self::T64x128 => 64,
+            Self::T128x128 | Self::T128x256 => 128,
+        }
+    }
+
+    pub(super) fn columns(self) -> usize {
+        match self {
+            Self::T64x64 => 64,
+            Self::T64x128 | Self::T128x128 => 128,
+            Self::T128x256 => 256,
+        }
+    }
+
+    /// Blocks that an H100's multiprocessor holds at a time.
+    fn resident(self) -> usize {
+        match self {
+            Self::T64x64 => 3,
+            Self::T64x128 | Self::T128x128 => 2,
+            Self::T128x256 => 1,
+        }
+    }
+
+    /// Time of one wave of resident blocks, per column of K, in arbitrary units: what a
+    /// multiprocessor computes at once, divided by how well the tile keeps it busy.
+    fn wave_cost(self) -> usize {
+        let outputs = self.rows() * self.columns() * self.resident();
+        match self {
+            Self::T64x64 => outputs * 16 / 10,
+            Self::T64x128 => outputs * 13 / 10,
+            Self::T128x128 => outputs * 11 / 10,
+            Self::T128x256 => outputs,
+        }
+    }
+
+    /// A launch of `count` tiles.
+    pub(super) fn launch(self, op: &'static str, count: usize) -> Result<Launch> {
+        let (threads, smem_bytes) = match self {
+            Self::T64x64 | Self::T128x128 => (128, 65_536),
+            Self::T64x128 => (128, 98_304),
+            Self::T128x256 => (256, 98_304),
+        };
+        Ok(Launch { grid: [blocks(op, count, 1)?, 1, 1], threads, smem_bytes })
+    }
+}
+
+/// A tile and how it covers the rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiling {
+    pub(super) tile: Tile,
+    /// Row tiles of all segments.
+    pub(super) row_tiles: usize,
+    /// Row tiles that share a sweep over the columns: their operands stay in L2.
+    pub(super) raster_rows: i32,
+}
+
+/// The tile among `tiles` that is done first, by waves over the card: `segments` are rows of weights
+/// of their own, which tiles never cross.
+pub(super) fn choose(
+    cuda: &Cuda,
+    segments: [usize; 2],
+    columns: usize,
+    tiles: &[Tile],
+) -> Tiling {
+    let row_tiles =
+        |tile: Tile| segments.iter().map(|rows| rows.div_ceil(tile.rows())).sum::<usize>();
+    let cost = |tile: Tile| {
+        let count = row_tiles(tile) * columns.div_ceil(tile.columns());
+        count.div_ceil(cuda.multiprocessors() * tile.resident()) * tile.wave_cost()
+    };
+    let best = tiles.iter().copied().min_by_key(|&tile| cost(tile));
+    let tile = best.unwrap_or(Tile::T64x64);
+    Tiling { tile, row_tiles: row_tiles(tile), raster_rows: 12 }
+}
