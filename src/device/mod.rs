@@ -14,6 +14,8 @@ pub mod tensor;
 use crate::error::Result;
 
 pub use cuda::Cuda;
+pub use cuda::CudaEvent;
+pub use cuda::Graph;
 pub(crate) use cuda::Launch;
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;

@@ -1,5 +1,7 @@
 //! `Tensor<T, R>`: dtype and rank in the type, `[usize; R]` at run time, row-major, on one device.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -85,7 +87,9 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     /// A tensor of zeros in host memory.
     #[must_use]
     pub fn zeros(shape: [usize; R]) -> Self {
-        let data = vec![T::Host::default(); shape.iter().product()];
+        // Memory that the system hands out zeroed: pages are first touched by the threads that fill
+        // them.
+        let data = bytemuck::zeroed_vec(shape.iter().product());
         Self { shape, storage: Storage::Host(data) }
     }
 
@@ -135,21 +139,52 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     pub fn to_device(self, device: &Device) -> Result<Self> {
         match (self.storage, device) {
             (Storage::Host(data), Device::Cuda(cuda)) => {
-                let values = T::to_cuda(&data);
-                let mut buffer = Buffer::new(cuda, size_of_val(values.as_slice()))?;
-                if !values.is_empty() {
-                    buffer.upload(&values)?;
-                }
+                let mut buffer = Buffer::new(cuda, data.len() * size_of::<T::Cuda>())?;
+                buffer.upload(data.len(), |range, values| {
+                    values.copy_from_slice(&T::to_cuda(&data[range]));
+                })?;
                 Ok(Self { shape: self.shape, storage: Storage::Cuda(buffer) })
             }
-            (Storage::Cuda(buffer), Device::Cpu) => {
+            (storage @ Storage::Cuda(_), Device::Cpu) => {
+                Self { shape: self.shape, storage }.to_host()
+            }
+            (storage, _) => Ok(Self { shape: self.shape, storage }),
+        }
+    }
+
+    /// Overwrites the elements with those of a tensor in host memory.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`].
+    ///
+    /// # Panics
+    /// If the shapes differ or `source` lives elsewhere: a bug of the caller.
+    pub fn copy_from_host(&mut self, source: &Self) -> Result<()> {
+        assert_eq!(self.shape, source.shape, "copy between different shapes");
+        let source = source.host();
+        match &mut self.storage {
+            Storage::Host(data) => data.copy_from_slice(source),
+            Storage::Cuda(buffer) => buffer.upload(source.len(), |range, values| {
+                values.copy_from_slice(&T::to_cuda(&source[range]));
+            })?,
+        }
+        Ok(())
+    }
+
+    /// A copy in host memory.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] for what went wrong in the work before it.
+    pub fn to_host(&self) -> Result<Self> {
+        match &self.storage {
+            Storage::Host(data) => Ok(Self::from_host(self.shape, data.clone())),
+            Storage::Cuda(buffer) => {
                 let mut values = vec![T::Cuda::default(); self.shape.iter().product()];
                 if !values.is_empty() {
                     buffer.download(&mut values)?;
                 }
                 Ok(Self::from_host(self.shape, T::to_host(&values)))
             }
-            (storage, _) => Ok(Self { shape: self.shape, storage }),
         }
     }
 
@@ -222,6 +257,26 @@ impl<T: Element, const R: usize> Tensor<T, R> {
             Storage::Host(data) => MatrixMut::new(data, rows, columns),
             Storage::Cuda(buffer) => MatrixMut::on_cuda(buffer, rows, columns),
         }
+    }
+}
+
+impl<T: Element<Host = N, Cuda = N>, N: Pod + Default, const R: usize> Tensor<T, R> {
+    /// A tensor of numbers that are the same on every device, which `fill` writes: all at once on the
+    /// CPU, one run after the other on CUDA, beside the copying of the one before.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub(crate) fn filled(
+        device: &Device,
+        shape: [usize; R],
+        mut fill: impl FnMut(Range<usize>, &mut [N]),
+    ) -> Result<Self> {
+        let mut tensor = Self::empty(device, shape)?;
+        match &mut tensor.storage {
+            Storage::Host(data) => fill(0..data.len(), data),
+            Storage::Cuda(buffer) => buffer.upload(shape.iter().product(), fill)?,
+        }
+        Ok(tensor)
     }
 }
 

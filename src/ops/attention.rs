@@ -5,10 +5,12 @@
 //! (6.1), with relative position bias in T5 (6.2), one wide head in the VAE (7.1).
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_shape;
 
 const OP: &str = "attention";
@@ -39,6 +41,9 @@ pub fn attention(
     expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
     if let Mask::Relative(bias) = mask {
         expect_shape(OP, "bias", bias.shape(), [heads, (2 * seq).saturating_sub(1)])?;
+    }
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::attention::attention(&cuda, &out, qkv, mask, scale);
     }
     cpu::attention::attention(&mut out, qkv, mask, scale);
     Ok(())

@@ -3,19 +3,24 @@
 //! Spec flux 7.1 (stride 1, zero padding on all sides) and 7.4 (stride 2, padded right and bottom).
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
+use crate::ops::gemm::Weight;
 
 const OP: &str = "conv2d";
 
 /// A convolution's parameters.
 #[derive(Debug)]
 pub struct Conv2d {
-    /// `[C_out, kernel_h, kernel_w, C_in]`: the checkpoint's `[C_out, C_in, kh, kw]`, channels last.
-    pub weight: Tensor<f32, 4>,
+    /// `[C_out, kernel * kernel * C_in]`: the checkpoint's `[C_out, C_in, kh, kw]`, channels last.
+    pub weight: Weight,
+    /// Height and width of the window, odd.
+    pub kernel: usize,
     /// `[C_out]`.
     pub bias: Tensor<f32, 1>,
 }
@@ -52,22 +57,23 @@ pub fn conv2d(
     stride: Stride,
 ) -> Result<()> {
     let [height, width, in_channels] = x.shape();
-    let [out_channels, kernel_h, kernel_w, _] = conv.weight.shape();
+    let [out_channels, _] = conv.weight.shape();
     let out_shape = [stride.output_size(height), stride.output_size(width), out_channels];
-    let kernel = if stride == Stride::Two { 3 } else { kernel_h };
-    expect_shape(
+    expect(
         OP,
-        "weight",
-        conv.weight.shape(),
-        [out_channels, kernel, kernel_w.max(kernel), in_channels],
+        "kernel",
+        conv.kernel % 2 == 1 && (stride == Stride::One || conv.kernel == 3),
+        || ("an odd size, 3 with stride 2".into(), conv.kernel.to_string()),
     )?;
-    expect(OP, "weight", kernel_h == kernel_w && kernel_h % 2 == 1, || {
-        ("a square kernel of odd size".into(), format!("{kernel_h} x {kernel_w}"))
-    })?;
+    let patch = conv.kernel * conv.kernel * in_channels;
+    expect_shape(OP, "weight", conv.weight.shape(), [out_channels, patch])?;
     expect_shape(OP, "bias", conv.bias.shape(), [out_channels])?;
     expect_shape(OP, "out", out.shape(), out_shape)?;
     if let Some(residual) = residual {
         expect_shape(OP, "residual", residual.shape(), out_shape)?;
+    }
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::conv2d::conv2d(&cuda, out, x, residual, conv, stride);
     }
     cpu::conv2d::conv2d(out, x, residual, conv, stride);
     Ok(())

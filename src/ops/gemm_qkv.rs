@@ -7,11 +7,13 @@
 use std::ops::Range;
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_cover;
 use crate::ops::expect_shape;
@@ -64,6 +66,9 @@ pub fn gemm_qkv(
         expect_linear(OP, segment.linear, 3 * heads * head_dim + mlp_width, k)?;
         expect_shape(OP, "q_norm", segment.q_norm.shape(), [head_dim])?;
         expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
+    }
+    if let Device::Cuda(cuda) = qkv.device() {
+        return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, mlp.as_ref(), a, segments, rope);
     }
     let width = 3 * heads * head_dim;
     let mut qkv = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);

@@ -112,7 +112,7 @@ impl EngineBuilder {
         let dtype = if self.dtype == DType::Bf16 { DType::Bf16 } else { DType::F32 };
         let precision = Precision::of(dtype);
         let files = self.source.resolve()?;
-        let components = Components::load(&files, precision.weights)?;
+        let components = Components::load(&files, &precision.weights.into())?;
         let defaults = components.defaults(&files)?;
         Ok(Engine {
             files,

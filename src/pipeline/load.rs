@@ -15,6 +15,7 @@ use crate::model::weights::clip::ClipWeights;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::t5::T5Weights;
+use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::vae::VaeWeights;
 use crate::pipeline::Defaults;
 use crate::pipeline::request::MAX_SIDE;
@@ -55,9 +56,8 @@ struct TokenizerConfig {
 }
 
 impl Components {
-    /// Loads all of a model; matrices of the transformer and the encoders are kept as `dtype`, the
-    /// VAE as f32.
-    pub(crate) fn load(files: &ModelFiles, dtype: WeightDtype) -> Result<Self> {
+    /// Loads all of a model. On the CPU the VAE is kept as f32 whatever the others are: it is small.
+    pub(crate) fn load(files: &ModelFiles, placement: &Placement) -> Result<Self> {
         // The small parts first: what is wrong with them shows before gigabytes are read.
         let (clip_folder, t5_folder) = files.tokenizers()?;
         let clip_tokenizer = clip_tokenizer(clip_folder)?;
@@ -65,20 +65,24 @@ impl Components {
         let configs = files.configs()?;
         expect_rows(clip_folder, clip_tokenizer.largest_id(), configs.clip.vocab_size)?;
         expect_rows(t5_folder, t5_tokenizer.largest_id(), configs.t5.vocab_size)?;
+        let vae_placement = match placement.device {
+            Device::Cpu => WeightDtype::F32.into(),
+            Device::Cuda(_) => placement.clone(),
+        };
         let (flux, rest) = rayon::join(
-            || files.load_flux(dtype),
+            || files.load_flux(placement.clone()),
             || {
                 Ok((
-                    files.load_clip(dtype)?,
-                    files.load_t5(dtype)?,
-                    files.load_vae(WeightDtype::F32)?,
+                    files.load_clip(placement.clone())?,
+                    files.load_t5(placement.clone())?,
+                    files.load_vae(vae_placement)?,
                 ))
             },
         );
         let flux = flux?;
         let (clip, t5, vae) = rest?;
         Ok(Self {
-            device: Device::Cpu,
+            device: placement.device.clone(),
             clip_tokenizer,
             t5_tokenizer,
             clip,

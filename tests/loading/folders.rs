@@ -13,6 +13,7 @@ use flux_rt::model::weights::naming::Component;
 use flux_rt::model::weights::reader::Reader;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
+use flux_rt::ops::gemm::Weight;
 use tempfile::TempDir;
 
 use crate::goldens;
@@ -130,13 +131,14 @@ fn convolutions_become_channels_last() {
     let mut reader = Reader::new(&checkpoint, Component::Vae).unwrap();
     let stored = reader.to_f32("decoder.conv_in.weight").unwrap();
     let conv = &vae.decoder.conv_in;
-    let [out_channels, height, width, in_channels] = conv.weight.shape();
-    assert_eq!([out_channels, height, width, in_channels], [16, 3, 3, 16]);
+    let Weight::F32(weight) = &conv.weight else { unreachable!("loaded as f32") };
+    assert_eq!((weight.shape(), conv.kernel), ([16, 3 * 3 * 16], 3));
+    let [out_channels, height, width, in_channels] = [16, 3, 3, 16];
     for o in 0..out_channels {
         for y in 0..height {
             for x in 0..width {
                 for i in 0..in_channels {
-                    let ours = conv.weight.host()[((o * height + y) * width + x) * in_channels + i];
+                    let ours = weight.host()[((o * height + y) * width + x) * in_channels + i];
                     let theirs = stored[((o * in_channels + i) * height + y) * width + x];
                     assert_eq!(ours.to_bits(), theirs.to_bits());
                 }

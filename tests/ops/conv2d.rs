@@ -7,6 +7,7 @@ use flux_rt::device::Tensor;
 use flux_rt::ops::conv2d::Conv2d;
 use flux_rt::ops::conv2d::Stride;
 use flux_rt::ops::conv2d::conv2d;
+use flux_rt::ops::gemm::Weight;
 
 use crate::common::F32;
 use crate::common::difference;
@@ -20,7 +21,8 @@ fn expected(
     stride: Stride,
 ) -> Vec<f32> {
     let [height, width, channels] = x.shape();
-    let [out_channels, kernel, ..] = conv.weight.shape();
+    let ([out_channels, _], kernel) = (conv.weight.shape(), conv.kernel);
+    let Weight::F32(weight) = &conv.weight else { unreachable!("made so") };
     let (step, pad) = if stride == Stride::One { (1, kernel / 2) } else { (2, 0) };
     let mut out = Vec::new();
     for y in 0..stride.output_size(height) {
@@ -39,7 +41,7 @@ fn expected(
                         for c in 0..channels {
                             let pixel = ((iy - pad) * width + ix - pad) * channels + c;
                             let tap = ((o * kernel + dy) * kernel + dx) * channels + c;
-                            sum += f64::from(x.host()[pixel]) * f64::from(conv.weight.host()[tap]);
+                            sum += f64::from(x.host()[pixel]) * f64::from(weight.host()[tap]);
                         }
                     }
                 }
@@ -64,7 +66,8 @@ proptest! {
         let [height, width] = half.map(|half| 2 * half);
         let x: Tensor<Act, 3> = random([height, width, channels], 1);
         let conv = Conv2d {
-            weight: random([out_channels, kernel, kernel, channels], 2),
+            weight: Weight::F32(random([out_channels, kernel * kernel * channels], 2)),
+            kernel,
             bias: random([out_channels], 3),
         };
         let shape = [stride.output_size(height), stride.output_size(width), out_channels];
@@ -80,8 +83,8 @@ proptest! {
 #[test]
 fn operands_that_do_not_fit_are_refused() {
     let x: Tensor<Act, 3> = random([4, 4, 2], 1);
-    let conv = Conv2d { weight: random([3, 3, 3, 5], 2), bias: random([3], 3) };
+    let conv = Conv2d { weight: Weight::F32(random([3, 45], 2)), kernel: 3, bias: random([3], 3) };
     let mut out = Tensor::zeros([4, 4, 3]);
     let error = conv2d(&mut out, &x, None, &conv, Stride::One).unwrap_err();
-    assert_eq!(error.to_string(), "conv2d: weight has shape [3, 3, 3, 5], expected [3, 3, 3, 2]");
+    assert_eq!(error.to_string(), "conv2d: weight has shape [3, 45], expected [3, 18]");
 }

@@ -45,31 +45,9 @@ impl Buffer {
         self.address
     }
 
-    /// Fills it with zeros, in stream order.
-    ///
-    /// # Errors
-    /// [`crate::Error::Cuda`].
-    pub(crate) fn clear(&mut self) -> Result<()> {
-        make_current(self.cuda.context)?;
-        // SAFETY: the range is this buffer's; the stream lives as long as `self.cuda`.
-        unsafe { result::memset_d8_async(self.address, 0, self.bytes, self.cuda.stream()) }
-            .map_err(|error| driver_error("cuMemsetD8Async", error))
-    }
-
-    /// Copies from the host; the host memory is free again on return.
-    ///
-    /// # Errors
-    /// [`crate::Error::Cuda`].
-    ///
-    /// # Panics
-    /// If `source` has not exactly as many bytes: a bug of the caller.
-    pub(crate) fn upload<T: Pod>(&mut self, source: &[T]) -> Result<()> {
-        assert_eq!(size_of_val(source), self.bytes, "an upload fills its buffer");
-        // A synchronous copy runs in the default stream, which does not wait for ours.
-        self.cuda.synchronize()?;
-        // SAFETY: the range is this buffer's and no kernel is running; the copy is over on return.
-        unsafe { result::memcpy_htod_sync(self.address, source) }
-            .map_err(|error| driver_error("cuMemcpyHtoD", error))
+    /// Its size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Copies to the host, after all work before it.

@@ -7,7 +7,10 @@
 
 mod arena;
 mod buffer;
+mod event;
+mod graph;
 mod launch;
+mod upload;
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -22,12 +25,15 @@ use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::arena::Arena;
+use crate::device::cuda::upload::Ring;
 use crate::device::modules::MODULES;
 use crate::device::modules::Module;
 use crate::error::Error;
 use crate::error::Result;
 
 pub(crate) use buffer::Buffer;
+pub use event::CudaEvent;
+pub use graph::Graph;
 pub(crate) use launch::Launch;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
@@ -41,12 +47,14 @@ const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
 pub struct Cuda {
     name: String,
     multiprocessors: usize,
+    smem_bytes_per_block: u32,
     /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
     like_diffusers: AtomicBool,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     arena: Mutex<Arena>,
+    ring: Ring,
     functions: Mutex<HashMap<String, Function>>,
     modules: Mutex<HashMap<&'static str, LoadedModule>>,
 }
@@ -142,6 +150,8 @@ impl Cuda {
         }
         let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let multiprocessors = usize::try_from(attribute(device, count)?).unwrap_or(1).max(1);
+        let smem = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let smem_bytes_per_block = attribute(device, smem)?.unsigned_abs();
         // SAFETY: `device` comes from cuDeviceGet; the context is released in `drop`.
         let context = unsafe { result::primary_ctx::retain(device) }
             .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
@@ -151,11 +161,13 @@ impl Cuda {
         Ok(Arc::new(Self {
             name,
             multiprocessors,
+            smem_bytes_per_block,
             like_diffusers: AtomicBool::new(false),
             device,
             context,
             stream,
             arena: Mutex::default(),
+            ring: Ring::default(),
             functions: Mutex::default(),
             modules: Mutex::default(),
         }))
@@ -169,6 +181,11 @@ impl Cuda {
     /// Multiprocessors of the GPU.
     pub(crate) fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    /// Shared memory that one block may take.
+    pub(crate) fn smem_bytes_per_block(&self) -> u32 {
+        self.smem_bytes_per_block
     }
 
     /// Whether kernels started from now on round as diffusers' bf16 pipeline does, to bf16 after
@@ -284,6 +301,7 @@ impl Drop for Cuda {
         if self.synchronize().is_err() {
             return;
         }
+        self.ring.free();
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         for block in arena.blocks() {
             // SAFETY: a block of `allocate`; nothing uses it, since the stream is idle and every

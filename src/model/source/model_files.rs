@@ -11,12 +11,12 @@ use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
 use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::clip::ClipWeights;
-use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::shards::weight_files;
 use crate::model::weights::t5::T5Weights;
+use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::vae::VaeWeights;
 
 /// The files of a model.
@@ -175,9 +175,10 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Those of its config and of [`FluxWeights::load`].
-    pub fn load_flux(&self, dtype: WeightDtype) -> Result<FluxWeights> {
+    pub fn load_flux(&self, placement: impl Into<Placement>) -> Result<FluxWeights> {
+        let placement = placement.into();
         self.transformer.with(FluxConfig::read, FluxConfig::infer, |reader, config| {
-            FluxWeights::load(reader, &config, dtype)
+            FluxWeights::load(reader, &config, placement.clone())
         })
     }
 
@@ -185,9 +186,10 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Those of its config and of [`VaeWeights::load`].
-    pub fn load_vae(&self, dtype: WeightDtype) -> Result<VaeWeights> {
+    pub fn load_vae(&self, placement: impl Into<Placement>) -> Result<VaeWeights> {
+        let placement = placement.into();
         self.vae.with(VaeConfig::read, VaeConfig::infer, |reader, config| {
-            VaeWeights::load(reader, &config, dtype)
+            VaeWeights::load(reader, &config, placement.clone())
         })
     }
 
@@ -195,9 +197,10 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Those of its config and of [`ClipWeights::load`].
-    pub fn load_clip(&self, dtype: WeightDtype) -> Result<ClipWeights> {
+    pub fn load_clip(&self, placement: impl Into<Placement>) -> Result<ClipWeights> {
+        let placement = placement.into();
         self.text_encoder.with(ClipConfig::read, ClipConfig::infer, |reader, config| {
-            ClipWeights::load(reader, &config, dtype)
+            ClipWeights::load(reader, &config, placement.clone())
         })
     }
 
@@ -205,9 +208,10 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Those of its config and of [`T5Weights::load`].
-    pub fn load_t5(&self, dtype: WeightDtype) -> Result<T5Weights> {
+    pub fn load_t5(&self, placement: impl Into<Placement>) -> Result<T5Weights> {
+        let placement = placement.into();
         self.text_encoder_2.with(T5Config::read, T5Config::infer, |reader, config| {
-            T5Weights::load(reader, &config, dtype)
+            T5Weights::load(reader, &config, placement.clone())
         })
     }
 

@@ -45,7 +45,7 @@ pub fn conv(
     stride: Stride,
 ) -> Result<Tensor<Act, 3>> {
     let [height, width, _] = x.shape();
-    let [channels, ..] = weights.weight.shape();
+    let [channels, _] = weights.weight.shape();
     let shape = [stride.output_size(height), stride.output_size(width), channels];
     let mut out = Tensor::empty(&x.device(), shape)?;
     conv2d(&mut out, x, residual, weights, stride)?;

@@ -3,9 +3,10 @@
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::ClipConfig;
-use crate::model::weights::dtype::WeightDtype;
-use crate::model::weights::fuse::Part;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::Placement;
+use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
@@ -51,25 +52,29 @@ pub struct ClipWeights {
 }
 
 impl ClipWeights {
-    /// Reads the encoder; matrices are kept as `dtype`.
+    /// Reads the encoder; its tensors go where `placement` says.
     ///
     /// # Errors
     /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
-    pub fn load(reader: &mut Reader<'_>, config: &ClipConfig, dtype: WeightDtype) -> Result<Self> {
-        reader.checked(|reader| Self::read(reader, config, dtype))
+    pub fn load(
+        reader: &mut Reader<'_>,
+        config: &ClipConfig,
+        placement: impl Into<Placement>,
+    ) -> Result<Self> {
+        reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
 
-    fn read(reader: &mut Reader<'_>, config: &ClipConfig, dtype: WeightDtype) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &ClipConfig) -> Result<Self> {
         let d = config.hidden_size;
         let tokens = Part::whole("embeddings.token_embedding", config.vocab_size);
         let positions =
             Part::whole("embeddings.position_embedding", config.max_position_embeddings);
         Ok(Self {
             config: config.clone(),
-            token_embedding: reader.matrix(&[tokens], d, dtype)?,
-            position_embedding: reader.matrix(&[positions], d, dtype)?,
+            token_embedding: reader.matrix(&[tokens], d)?,
+            position_embedding: reader.matrix(&[positions], d)?,
             layers: (0..config.num_hidden_layers)
-                .map(|layer| ClipLayerWeights::read(reader, config, dtype, layer))
+                .map(|layer| ClipLayerWeights::read(reader, config, layer))
                 .collect::<Result<_>>()?,
             final_norm: LayerNormWeights::read(reader, "final_layer_norm", d)?,
         })
@@ -77,29 +82,24 @@ impl ClipWeights {
 }
 
 impl ClipLayerWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        config: &ClipConfig,
-        dtype: WeightDtype,
-        layer: usize,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &ClipConfig, layer: usize) -> Result<Self> {
         let (d, mlp) = (config.hidden_size, config.intermediate_size);
         let name = |name: &str| format!("encoder.layers.{layer}.{name}");
         let part = |module: &str, rows| Part::whole(name(module), rows);
         let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         Ok(Self {
             norm1: LayerNormWeights::read(reader, &name("layer_norm1"), d)?,
-            qkv: reader.linear(&qkv.map(|module| part(module, d)), d, dtype)?,
-            out: reader.linear(&[part("self_attn.out_proj", d)], d, dtype)?,
+            qkv: reader.linear(&qkv.map(|module| part(module, d)), d)?,
+            out: reader.linear(&[part("self_attn.out_proj", d)], d)?,
             norm2: LayerNormWeights::read(reader, &name("layer_norm2"), d)?,
-            mlp_up: reader.linear(&[part("mlp.fc1", mlp)], d, dtype)?,
-            mlp_down: reader.linear(&[part("mlp.fc2", d)], mlp, dtype)?,
+            mlp_up: reader.linear(&[part("mlp.fc1", mlp)], d)?,
+            mlp_down: reader.linear(&[part("mlp.fc2", d)], mlp)?,
         })
     }
 }
 
 impl LayerNormWeights {
-    fn read(reader: &mut Reader<'_>, name: &str, width: usize) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, name: &str, width: usize) -> Result<Self> {
         Ok(Self {
             weight: reader.vector(&format!("{name}.weight"), width)?,
             bias: reader.vector(&format!("{name}.bias"), width)?,

@@ -3,7 +3,6 @@
 use bytemuck::Pod;
 use half::bf16;
 use half::f16;
-use half::vec::HalfBitsVecExt;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -62,14 +61,11 @@ impl Stored {
 }
 
 /// A format to convert to.
-pub(crate) trait Target: Pod + Send + Sync {
+pub(crate) trait Target: Pod + Default + Send + Sync {
     /// The stored format whose bytes can be copied.
     const SAME: Stored;
     /// Rounds to nearest even.
     fn of_f32(value: f32) -> Self;
-    /// Memory that the system hands out zeroed: pages are first touched by the threads that fill
-    /// them, not by one thread beforehand.
-    fn zeros(len: usize) -> Vec<Self>;
 }
 
 impl Target for f32 {
@@ -77,18 +73,12 @@ impl Target for f32 {
     fn of_f32(value: f32) -> Self {
         value
     }
-    fn zeros(len: usize) -> Vec<Self> {
-        vec![0.0; len]
-    }
 }
 
 impl Target for bf16 {
     const SAME: Stored = Stored::Bf16;
     fn of_f32(value: f32) -> Self {
         Self::from_f32(value)
-    }
-    fn zeros(len: usize) -> Vec<Self> {
-        vec![0_u16; len].reinterpret_into()
     }
 }
 
@@ -155,13 +145,13 @@ mod tests {
         let value = |i: usize| f16::from_bits(u16::try_from(i % 0x7c00).unwrap());
         let mut bytes = vec![0];
         bytes.extend((0..len).flat_map(|i| value(i).to_le_bytes()));
-        let mut out = bf16::zeros(len);
+        let mut out = vec![bf16::ZERO; len];
         convert(&mut out, &bytes[1..], Stored::F16, 1.0);
         assert!((0..len).all(|i| out[i] == bf16::from_f32(value(i).to_f32())));
 
         let mut bytes = vec![0; 3];
         bytes.extend((0..len).flat_map(|i| f32::from(value(i)).to_le_bytes()));
-        let mut out = f32::zeros(len);
+        let mut out = vec![0.0; len];
         convert(&mut out, &bytes[3..], Stored::F32, 1.0);
         assert!((0..len).all(|i| out[i].to_bits() == value(i).to_f32().to_bits()));
         convert(&mut out, &bytes[3..], Stored::F32, 0.5);
@@ -172,7 +162,7 @@ mod tests {
     fn bf16_is_copied_bit_for_bit_and_rounded_to_nearest_even() {
         let bytes: Vec<u8> =
             [0x7fc1_u16, 0xff80, 0x0001].iter().flat_map(|b| b.to_le_bytes()).collect();
-        let mut out = bf16::zeros(3);
+        let mut out = vec![bf16::ZERO; 3];
         convert(&mut out, &bytes, Stored::Bf16, 1.0);
         assert_eq!(
             out.iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
@@ -181,7 +171,7 @@ mod tests {
         // Halfway between two: to the even one.
         let halfway = [f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)];
         let bytes: Vec<u8> = halfway.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let mut out = bf16::zeros(2);
+        let mut out = vec![bf16::ZERO; 2];
         convert(&mut out, &bytes, Stored::F32, 1.0);
         assert_eq!(out.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [0x3f80, 0x3f82]);
     }

@@ -3,9 +3,10 @@
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
-use crate::model::weights::dtype::WeightDtype;
-use crate::model::weights::fuse::Part;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::Placement;
+use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::gemm::Linear;
 
 /// A two-layer embedder of the conditioning vector: `out(SiLU(in(x)))`.
@@ -84,18 +85,21 @@ pub struct FluxWeights {
 }
 
 impl FluxWeights {
-    /// Reads the transformer; matrices are kept as `dtype`.
+    /// Reads the transformer; its tensors go where `placement` says.
     ///
     /// # Errors
     /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
-    pub fn load(reader: &mut Reader<'_>, config: &FluxConfig, dtype: WeightDtype) -> Result<Self> {
-        reader.checked(|reader| Self::read(reader, config, dtype))
+    pub fn load(
+        reader: &mut Reader<'_>,
+        config: &FluxConfig,
+        placement: impl Into<Placement>,
+    ) -> Result<Self> {
+        reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
 
-    fn read(reader: &mut Reader<'_>, config: &FluxConfig, dtype: WeightDtype) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &FluxConfig) -> Result<Self> {
         let d = config.hidden_size();
-        let mut linear =
-            |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols, dtype);
+        let mut linear = |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols);
         let x_embedder = linear("x_embedder", d, config.in_channels)?;
         let context_embedder = linear("context_embedder", d, config.joint_attention_dim)?;
         let proj_out = linear("proj_out", config.out_channels(), d)?;
@@ -111,12 +115,12 @@ impl FluxWeights {
             false => None,
         };
         let pooled = embedder("text_embedder", config.pooled_projection_dim)?;
-        let modulation = reader.linear(&modulation_parts(config), d, dtype)?;
+        let modulation = reader.linear(&modulation_parts(config), d)?;
         let double = (0..config.num_layers)
-            .map(|block| DoubleBlockWeights::read(reader, config, dtype, block))
+            .map(|block| DoubleBlockWeights::read(reader, config, block))
             .collect::<Result<_>>()?;
         let single = (0..config.num_single_layers)
-            .map(|block| SingleBlockWeights::read(reader, config, dtype, block))
+            .map(|block| SingleBlockWeights::read(reader, config, block))
             .collect::<Result<_>>()?;
         Ok(Self {
             config: config.clone(),
@@ -151,12 +155,7 @@ fn modulation_parts(config: &FluxConfig) -> Vec<Part> {
 }
 
 impl DoubleBlockWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        config: &FluxConfig,
-        dtype: WeightDtype,
-        block: usize,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &FluxConfig, block: usize) -> Result<Self> {
         let prefix = format!("transformer_blocks.{block}.");
         let img = [
             ["attn.to_q", "attn.to_k", "attn.to_v"],
@@ -169,49 +168,43 @@ impl DoubleBlockWeights {
             ["ff_context.net.0.proj", "ff_context.net.2", ""],
         ];
         Ok(Self {
-            img: StreamWeights::read(reader, config, dtype, &prefix, img)?,
-            txt: StreamWeights::read(reader, config, dtype, &prefix, txt)?,
+            img: StreamWeights::read(reader, config, &prefix, img)?,
+            txt: StreamWeights::read(reader, config, &prefix, txt)?,
         })
     }
 }
 
 impl StreamWeights {
     fn read(
-        reader: &mut Reader<'_>,
+        reader: &mut impl TensorSource,
         config: &FluxConfig,
-        dtype: WeightDtype,
         prefix: &str,
         [qkv, [q_norm, k_norm, out], [mlp_up, mlp_down, _]]: [[&str; 3]; 3],
     ) -> Result<Self> {
         let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
         let part = |name: &str, rows| Part::whole(format!("{prefix}{name}"), rows);
         Ok(Self {
-            qkv: reader.linear(&qkv.map(|name| part(name, d)), d, dtype)?,
+            qkv: reader.linear(&qkv.map(|name| part(name, d)), d)?,
             q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
             k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
-            out: reader.linear(&[part(out, d)], d, dtype)?,
-            mlp_up: reader.linear(&[part(mlp_up, mlp)], d, dtype)?,
-            mlp_down: reader.linear(&[part(mlp_down, d)], mlp, dtype)?,
+            out: reader.linear(&[part(out, d)], d)?,
+            mlp_up: reader.linear(&[part(mlp_up, mlp)], d)?,
+            mlp_down: reader.linear(&[part(mlp_down, d)], mlp)?,
         })
     }
 }
 
 impl SingleBlockWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        config: &FluxConfig,
-        dtype: WeightDtype,
-        block: usize,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &FluxConfig, block: usize) -> Result<Self> {
         let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
         let name = |name: &str| format!("single_transformer_blocks.{block}.{name}");
         let linear1 = [("attn.to_q", d), ("attn.to_k", d), ("attn.to_v", d), ("proj_mlp", mlp)];
         let linear1 = linear1.map(|(module, rows)| Part::whole(name(module), rows));
         Ok(Self {
-            linear1: reader.linear(&linear1, d, dtype)?,
+            linear1: reader.linear(&linear1, d)?,
             q_norm: reader.vector(&name("attn.norm_q.weight"), head)?,
             k_norm: reader.vector(&name("attn.norm_k.weight"), head)?,
-            linear2: reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp, dtype)?,
+            linear2: reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp)?,
         })
     }
 }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use half::bf16;
 use rayon::prelude::*;
 
+use crate::device::Device;
+use crate::device::Element;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::weights::dtype;
@@ -13,31 +14,17 @@ use crate::model::weights::dtype::Target;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::naming::View;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::TensorSource;
+use crate::model::weights::tensor_source::placed;
 use crate::ops::conv2d::Conv2d;
-use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
-/// Rows of a layer that become rows of a fused one.
-#[derive(Debug)]
-pub(crate) struct Part {
-    /// The layer, without `.weight`.
-    name: String,
-    /// All its rows.
-    rows: usize,
-    /// Those that are taken.
-    take: Range<usize>,
-}
-
-impl Part {
-    /// All `rows` of a layer.
-    pub(crate) fn whole(name: impl Into<String>, rows: usize) -> Self {
-        Self { name: name.into(), rows, take: 0..rows }
-    }
-
-    /// Some of the `rows` of a layer.
-    pub(crate) fn some(name: impl Into<String>, rows: usize, take: Range<usize>) -> Self {
-        Self { name: name.into(), rows, take }
-    }
+/// Bytes of a mapped file that become elements of a tensor.
+struct Source<'f> {
+    bytes: &'f [u8],
+    stored: Stored,
+    scale: f32,
 }
 
 impl Reader<'_> {
@@ -48,118 +35,109 @@ impl Reader<'_> {
     pub fn to_f32(&mut self, name: &str) -> Result<Vec<f32>> {
         let shape = self.shape(name).unwrap_or_default().to_vec();
         let view = self.view(name, &shape)?;
-        self.convert(&[(view, 0..shape.iter().product())])
+        let len = shape.iter().product();
+        let tensor: Tensor<f32, 1> = self.place(&Device::Cpu, [len], &[(view, 0..len)])?;
+        Ok(tensor.host().to_vec())
     }
 
-    /// A linear layer whose rows are those of `parts`, one after the other.
-    pub(crate) fn linear(
-        &mut self,
-        parts: &[Part],
-        cols: usize,
-        dtype: WeightDtype,
-    ) -> Result<Linear> {
-        let weight = self.matrix(parts, cols, dtype)?;
-        let mut pieces = Vec::with_capacity(parts.len());
-        for part in parts {
-            let view = self.view(&format!("{}.bias", part.name), &[part.rows])?;
-            pieces.push((view, part.take.clone()));
+    /// The elements of `pieces` (ranges of elements), one after the other, as a tensor on `device`;
+    /// an empty one while checking.
+    fn place<T, const R: usize>(
+        &self,
+        device: &Device,
+        shape: [usize; R],
+        pieces: &[(View, Range<usize>)],
+    ) -> Result<Tensor<T, R>>
+    where
+        T: Target + Element<Host = T, Cuda = T>,
+    {
+        if self.checking {
+            return Ok(Tensor::zeros([0; R]));
         }
-        let rows = pieces.iter().map(|(_, take)| take.len()).sum();
-        let bias = Tensor::from_host([self.taken(rows)], self.convert(&pieces)?);
-        Ok(Linear { weight, bias: Some(bias) })
+        let mut sources = Vec::new();
+        for (view, range) in pieces {
+            let unfit =
+                || self.checkpoint.error(&view.stored, Stored::NAMES, format!("{:?}", view.dtype));
+            let stored = Stored::of(view.dtype).ok_or_else(unfit)?;
+            let shard = self.checkpoint.shard_of(&view.stored);
+            for bytes in view.slices(shard, range, stored.size()) {
+                sources.push(Source { bytes, stored, scale: view.scale });
+            }
+        }
+        Tensor::filled(device, shape, |range, out| convert(out, range.start, &sources))
     }
+}
 
-    /// As [`Reader::linear`], for layers without a bias.
-    pub(crate) fn linear_without_bias(
-        &mut self,
-        parts: &[Part],
-        cols: usize,
-        dtype: WeightDtype,
-    ) -> Result<Linear> {
-        Ok(Linear { weight: self.matrix(parts, cols, dtype)?, bias: None })
+/// Fills `out` with the elements from `first` on of all sources together.
+fn convert<T: Target>(mut out: &mut [T], first: usize, sources: &[Source<'_>]) {
+    let mut skip = first;
+    for source in sources {
+        let size = source.stored.size();
+        let len = source.bytes.len() / size;
+        let start = skip.min(len);
+        let take = out.len().min(len - start);
+        let (head, rest) = out.split_at_mut(take);
+        let bytes = &source.bytes[start * size..(start + take) * size];
+        dtype::convert(head, bytes, source.stored, source.scale);
+        (skip, out) = (skip - start, rest);
     }
+    debug_assert!(out.is_empty(), "shapes were checked, so the pieces fill the tensor");
+}
 
-    /// A matrix whose rows are those of `parts`.
-    pub(crate) fn matrix(
-        &mut self,
-        parts: &[Part],
-        cols: usize,
-        dtype: WeightDtype,
-    ) -> Result<Weight> {
+impl TensorSource for Reader<'_> {
+    fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight> {
         let mut pieces = Vec::with_capacity(parts.len());
         for part in parts {
             let view = self.view(&format!("{}.weight", part.name), &[part.rows, cols])?;
             pieces.push((view, part.take.start * cols..part.take.end * cols));
         }
-        let rows = parts.iter().map(|part| part.take.len()).sum();
-        let shape = [self.taken(rows), cols];
-        Ok(match dtype {
-            WeightDtype::F32 => {
-                Weight::F32(Tensor::from_host(shape, self.convert::<f32>(&pieces)?))
-            }
-            WeightDtype::Bf16 => {
-                Weight::Bf16(Tensor::from_host(shape, self.convert::<bf16>(&pieces)?))
-            }
+        let shape = [parts.iter().map(|part| part.take.len()).sum(), cols];
+        let device = &self.placement.device;
+        Ok(match self.placement.dtype {
+            WeightDtype::F32 => Weight::F32(self.place(device, shape, &pieces)?),
+            WeightDtype::Bf16 => Weight::Bf16(self.place(device, shape, &pieces)?),
         })
     }
 
-    /// A vector of f32.
-    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>> {
+    fn bias(&mut self, parts: &[Part]) -> Result<Tensor<f32, 1>> {
+        let mut pieces = Vec::with_capacity(parts.len());
+        for part in parts {
+            let view = self.view(&format!("{}.bias", part.name), &[part.rows])?;
+            pieces.push((view, part.take.clone()));
+        }
+        let rows = parts.iter().map(|part| part.take.len()).sum();
+        self.place(&self.placement.device, [rows], &pieces)
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>> {
         let view = self.view(name, &[len])?;
-        Ok(Tensor::from_host([self.taken(len)], self.convert(&[(view, 0..len)])?))
+        self.place(&self.placement.device, [len], &[(view, 0..len)])
     }
 
-    /// A table of f32 whatever the matrices are kept in.
-    pub(crate) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<f32, 2>> {
+    fn host_table(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<f32, 2>> {
         let view = self.view(name, &shape)?;
-        let data = self.convert(&[(view, 0..shape[0] * shape[1])])?;
-        Ok(Tensor::from_host([self.taken(shape[0]), shape[1]], data))
+        self.place(&Device::Cpu, shape, &[(view, 0..shape[0] * shape[1])])
     }
 
-    /// A convolution; `shape` is `[C_out, C_in, kernel_h, kernel_w]`, as in the checkpoint.
-    pub(crate) fn conv2d(&mut self, name: &str, shape: [usize; 4]) -> Result<Conv2d> {
-        let [out_channels, in_channels, height, width] = shape;
+    fn conv2d(&mut self, name: &str, shape: [usize; 4]) -> Result<Conv2d> {
+        let [out_channels, in_channels, kernel, width] = shape;
         let view = self.view(&format!("{name}.weight"), &shape)?;
-        let stored: Vec<f32> = self.convert(&[(view, 0..shape.iter().product())])?;
-        let filter = (in_channels * height * width).max(1);
-        let mut data = vec![0.0; stored.len()];
+        let bias = self.vector(&format!("{name}.bias"), out_channels)?;
+        let patch = in_channels * kernel * width;
+        let len = out_channels * patch;
+        let stored: Tensor<f32, 1> = self.place(&Device::Cpu, [len], &[(view, 0..len)])?;
+        let rows = if self.checking { 0 } else { out_channels };
+        let mut data = vec![0.0; rows * patch];
         // Per output channel a transpose from [C_in, kh * kw] to [kh * kw, C_in].
-        data.par_chunks_mut(filter).zip(stored.par_chunks(filter)).for_each(|(out, stored)| {
+        let filters = stored.host().par_chunks(patch.max(1));
+        data.par_chunks_mut(patch.max(1)).zip(filters).for_each(|(out, stored)| {
             for (tap, out) in out.chunks_mut(in_channels.max(1)).enumerate() {
-                let taps = stored.iter().skip(tap).step_by((height * width).max(1));
+                let taps = stored.iter().skip(tap).step_by((kernel * width).max(1));
                 out.iter_mut().zip(taps).for_each(|(out, value)| *out = *value);
             }
         });
-        let weight =
-            Tensor::from_host([self.taken(out_channels), height, width, in_channels], data);
-        Ok(Conv2d { weight, bias: self.vector(&format!("{name}.bias"), out_channels)? })
-    }
-
-    /// While checking nothing is taken: tensors stay empty.
-    fn taken(&self, rows: usize) -> usize {
-        if self.checking { 0 } else { rows }
-    }
-
-    /// The elements of `pieces` (ranges of elements), one after the other; none while checking.
-    fn convert<T: Target>(&self, pieces: &[(View, Range<usize>)]) -> Result<Vec<T>> {
-        if self.checking {
-            return Ok(Vec::new());
-        }
-        let total = pieces.iter().map(|(_, range)| range.len()).sum();
-        let mut data = T::zeros(total);
-        let mut rest = &mut data[..];
-        for (view, range) in pieces {
-            let unfit =
-                || self.checkpoint.error(&view.stored, Stored::NAMES, format!("{:?}", view.dtype));
-            let stored = Stored::of(view.dtype).ok_or_else(unfit)?;
-            for bytes in view.slices(self.checkpoint.shard_of(&view.stored), range, stored.size()) {
-                let (out, after) = rest.split_at_mut(bytes.len() / stored.size());
-                dtype::convert(out, bytes, stored, view.scale);
-                rest = after;
-            }
-        }
-        debug_assert!(rest.is_empty(), "shapes were checked, so the pieces fill the tensor");
-        Ok(data)
+        let weight = placed([rows, patch], data, &self.placement)?;
+        Ok(Conv2d { weight, kernel, bias })
     }
 }
 

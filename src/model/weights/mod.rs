@@ -15,4 +15,5 @@ pub mod naming;
 pub mod reader;
 pub(crate) mod shards;
 pub mod t5;
+pub mod tensor_source;
 pub mod vae;

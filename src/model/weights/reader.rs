@@ -8,9 +8,11 @@ use crate::error::Result;
 use crate::model::closest::closest;
 use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::dtype::Stored;
+use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::naming;
 use crate::model::weights::naming::Component;
 use crate::model::weights::naming::View;
+use crate::model::weights::tensor_source::Placement;
 
 /// Reads the tensors of one component.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Reader<'c> {
     component: Component,
     views: BTreeMap<String, View>,
     used: HashSet<String>,
+    /// Where tensors are put.
+    pub(super) placement: Placement,
     /// Check every name, dtype and shape, but convert nothing.
     pub(super) checking: bool,
 }
@@ -30,7 +34,9 @@ impl<'c> Reader<'c> {
     /// [`Error::Weight`] for names or scales that contradict each other.
     pub fn new(checkpoint: &'c Checkpoint, component: Component) -> Result<Self> {
         let views = naming::views(checkpoint, component)?;
-        Ok(Self { checkpoint, component, views, used: HashSet::new(), checking: false })
+        let placement = WeightDtype::F32.into();
+        let used = HashSet::new();
+        Ok(Self { checkpoint, component, views, used, placement, checking: false })
     }
 
     /// The shape of a tensor by its diffusers name.
@@ -62,8 +68,14 @@ impl<'c> Reader<'c> {
     }
 
     /// Runs `read` twice: first it only checks that every tensor is there with the right dtype
-    /// and shape, and none is left over; only then are numbers converted and memory taken.
-    pub(crate) fn checked<W>(&mut self, mut read: impl FnMut(&mut Self) -> Result<W>) -> Result<W> {
+    /// and shape, and none is left over; only then are numbers converted, memory taken, and tensors
+    /// put where `placement` says.
+    pub(crate) fn checked<W>(
+        &mut self,
+        placement: Placement,
+        mut read: impl FnMut(&mut Self) -> Result<W>,
+    ) -> Result<W> {
+        self.placement = placement;
         self.checking = true;
         self.used.clear();
         let checked = read(self).and_then(|_| self.refuse_unused());

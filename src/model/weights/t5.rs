@@ -3,9 +3,10 @@
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::T5Config;
-use crate::model::weights::dtype::WeightDtype;
-use crate::model::weights::fuse::Part;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::Placement;
+use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
@@ -42,28 +43,28 @@ pub struct T5Weights {
 }
 
 impl T5Weights {
-    /// Reads the encoder; matrices are kept as `dtype`.
+    /// Reads the encoder; its tensors go where `placement` says.
     ///
     /// # Errors
     /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
-    pub fn load(reader: &mut Reader<'_>, config: &T5Config, dtype: WeightDtype) -> Result<Self> {
-        reader.checked(|reader| Self::read(reader, config, dtype))
+    pub fn load(
+        reader: &mut Reader<'_>,
+        config: &T5Config,
+        placement: impl Into<Placement>,
+    ) -> Result<Self> {
+        reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
 
-    fn read(reader: &mut Reader<'_>, config: &T5Config, dtype: WeightDtype) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &T5Config) -> Result<Self> {
         let d = config.d_model;
         let bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
         let bias_shape = [config.relative_attention_num_buckets, config.num_heads];
         Ok(Self {
             config: config.clone(),
-            token_embedding: reader.matrix(
-                &[Part::whole("shared", config.vocab_size)],
-                d,
-                dtype,
-            )?,
-            relative_attention_bias: reader.table(bias, bias_shape)?,
+            token_embedding: reader.matrix(&[Part::whole("shared", config.vocab_size)], d)?,
+            relative_attention_bias: reader.host_table(bias, bias_shape)?,
             blocks: (0..config.num_layers)
-                .map(|block| T5BlockWeights::read(reader, config, dtype, block))
+                .map(|block| T5BlockWeights::read(reader, config, block))
                 .collect::<Result<_>>()?,
             final_norm: reader.vector("encoder.final_layer_norm.weight", d)?,
         })
@@ -71,12 +72,7 @@ impl T5Weights {
 }
 
 impl T5BlockWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        config: &T5Config,
-        dtype: WeightDtype,
-        block: usize,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &T5Config, block: usize) -> Result<Self> {
         let (d, inner, mlp) = (config.d_model, config.num_heads * config.d_kv, config.d_ff);
         let name = |name: &str| format!("encoder.block.{block}.layer.{name}");
         let part = |module: &str, rows| Part::whole(name(module), rows);
@@ -84,11 +80,11 @@ impl T5BlockWeights {
         let up = ["1.DenseReluDense.wi_0", "1.DenseReluDense.wi_1"];
         Ok(Self {
             attention_norm: reader.vector(&name("0.layer_norm.weight"), d)?,
-            qkv: reader.linear_without_bias(&qkv.map(|module| part(module, inner)), d, dtype)?,
-            out: reader.linear_without_bias(&[part("0.SelfAttention.o", d)], inner, dtype)?,
+            qkv: reader.linear_without_bias(&qkv.map(|module| part(module, inner)), d)?,
+            out: reader.linear_without_bias(&[part("0.SelfAttention.o", d)], inner)?,
             mlp_norm: reader.vector(&name("1.layer_norm.weight"), d)?,
-            mlp_up: reader.linear_without_bias(&up.map(|module| part(module, mlp)), d, dtype)?,
-            mlp_down: reader.linear_without_bias(&[part("1.DenseReluDense.wo", d)], mlp, dtype)?,
+            mlp_up: reader.linear_without_bias(&up.map(|module| part(module, mlp)), d)?,
+            mlp_down: reader.linear_without_bias(&[part("1.DenseReluDense.wo", d)], mlp)?,
         })
     }
 }

@@ -5,8 +5,8 @@ mod read;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::VaeConfig;
-use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Placement;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
 
@@ -92,16 +92,20 @@ pub struct VaeWeights {
 }
 
 impl VaeWeights {
-    /// Reads encoder and decoder; the matrices of the attention are kept as `dtype`.
+    /// Reads encoder and decoder; their tensors go where `placement` says.
     ///
     /// # Errors
     /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
-    pub fn load(reader: &mut Reader<'_>, config: &VaeConfig, dtype: WeightDtype) -> Result<Self> {
-        reader.checked(|reader| {
+    pub fn load(
+        reader: &mut Reader<'_>,
+        config: &VaeConfig,
+        placement: impl Into<Placement>,
+    ) -> Result<Self> {
+        reader.checked(placement.into(), |reader| {
             Ok(Self {
                 config: config.clone(),
-                encoder: read::encoder(reader, config, dtype)?,
-                decoder: read::decoder(reader, config, dtype)?,
+                encoder: read::encoder(reader, config)?,
+                decoder: read::decoder(reader, config)?,
             })
         })
     }

@@ -8,10 +8,9 @@ use crate::device::Act;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
-use crate::device::host_gemm::Transpose;
-use crate::device::host_gemm::host_gemm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::conv2d::Stride;
+use crate::ops::cpu::gemm::product;
 
 /// Output pixels per task: enough for a full-speed product, few enough to stay in the cache.
 const PIXEL_BLOCK: usize = 512;
@@ -24,9 +23,8 @@ pub(crate) fn conv2d(
     stride: Stride,
 ) {
     let [_, out_width, out_channels] = out.shape();
-    let [_, kernel, _, in_channels] = conv.weight.shape();
-    let patch = kernel * kernel * in_channels;
-    let weight = Matrix::<f32>::new(conv.weight.host(), out_channels, patch);
+    let [_, patch] = conv.weight.shape();
+    let kernel = conv.kernel;
     let rows = PIXEL_BLOCK.div_ceil(out_width.max(1));
     let row_len = out_width * out_channels;
     if row_len == 0 {
@@ -38,9 +36,9 @@ pub(crate) fn conv2d(
         for (pixel, patch) in patches.chunks_exact_mut(patch).enumerate() {
             gather(patch, x, block * rows + pixel / out_width, pixel % out_width, kernel, stride);
         }
-        let patches = Matrix::<f32>::new(&patches, pixels, patch);
-        let mut view = MatrixMut::<f32>::new(chunk, pixels, out_channels);
-        host_gemm(&mut view, patches, weight, Transpose::Yes, 1.0);
+        let patches = Matrix::<Act>::new(&patches, pixels, patch);
+        let mut view = MatrixMut::<Act>::new(chunk, pixels, out_channels);
+        product(&mut view, patches, &conv.weight, 0..out_channels);
         for pixel in chunk.chunks_exact_mut(out_channels) {
             pixel.iter_mut().zip(conv.bias.host()).for_each(|(value, bias)| *value += bias);
         }

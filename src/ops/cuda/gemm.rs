@@ -93,7 +93,7 @@ pub(crate) fn gemm(
     let gate = gates[0].or(gates[1]);
     let gate_column = gates.map(|gate| gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column)));
     let [first_gate, second_gate] = gate_column;
-    let tile = tile::choose(cuda, [split, rows - split], columns, suits(activation));
+    let tiling = tile::choose(cuda, [split, rows - split], &[columns], suits(activation));
     let params = Params {
         out: out.as_ref().cuda_address(),
         a: a.cuda_address(),
@@ -112,7 +112,7 @@ pub(crate) fn gemm(
         weight_stride: int(OP, "K", k)?,
         gate_stride: int(OP, "gate", gate.map_or(0, |gate| gate.table.shape()[1]))?,
         gate_column: [first_gate?, second_gate?],
-        raster_rows: tile.raster_rows,
+        raster_rows: tiling.raster_rows,
         round_like_diffusers: cuda.round_like_diffusers(),
         reserved: 0,
     };
@@ -125,9 +125,8 @@ pub(crate) fn gemm(
         Activation::GeluTanh => "gelu_tanh",
         Activation::QuickGelu => "quick_gelu",
     };
-    let entry = format!("gemm_{}_{suffix}", tile.tile.name());
-    let count = tile.row_tiles * columns.div_ceil(tile.tile.columns());
-    cuda.launch(&entry, tile.tile.launch(OP, count)?, &params)
+    let entry = format!("gemm_{}_{suffix}", tiling.tile.name());
+    cuda.launch(&entry, tiling.launch(OP)?, &params)
 }
 
 /// The tiles that there is an entry of: embedders and CLIP have few rows, so SiLU and quick-GELU
@@ -138,4 +137,3 @@ fn suits(activation: Activation) -> &'static [Tile] {
         Activation::Silu | Activation::QuickGelu => &[Tile::T64x64],
     }
 }
-

@@ -5,7 +5,10 @@
 //! lies in CUDA memory, and picks tile and grid. `Params` structs mirror those of the `.cu` files;
 //! both sides assert size and offsets.
 
+pub(super) mod attention;
+pub(super) mod conv2d;
 pub(super) mod gemm;
+pub(super) mod gemm_qkv;
 mod tile;
 
 use crate::device::Launch;

@@ -59,43 +59,39 @@ impl Tile {
             Self::T128x256 => outputs,
         }
     }
-
-    /// A launch of `count` tiles.
-    pub(super) fn launch(self, op: &'static str, count: usize) -> Result<Launch> {
-        let (threads, smem_bytes) = match self {
-            Self::T64x64 | Self::T128x128 => (128, 65_536),
-            Self::T64x128 => (128, 98_304),
-            Self::T128x256 => (256, 98_304),
-        };
-        Ok(Launch { grid: [blocks(op, count, 1)?, 1, 1], threads, smem_bytes })
-    }
 }
 
-/// A tile and how it covers the rows.
+/// A tile and how it covers the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiling {
     pub(super) tile: Tile,
-    /// Row tiles of all segments.
-    pub(super) row_tiles: usize,
+    count: usize,
     /// Row tiles that share a sweep over the columns: their operands stay in L2.
     pub(super) raster_rows: i32,
 }
 
-/// The tile among `tiles` that is done first, by waves over the card: `segments` are rows of weights
-/// of their own, which tiles never cross.
-pub(super) fn choose(
-    cuda: &Cuda,
-    segments: [usize; 2],
-    columns: usize,
-    tiles: &[Tile],
-) -> Tiling {
-    let row_tiles =
-        |tile: Tile| segments.iter().map(|rows| rows.div_ceil(tile.rows())).sum::<usize>();
-    let cost = |tile: Tile| {
-        let count = row_tiles(tile) * columns.div_ceil(tile.columns());
-        count.div_ceil(cuda.multiprocessors() * tile.resident()) * tile.wave_cost()
+impl Tiling {
+    /// One block a tile.
+    pub(super) fn launch(&self, op: &'static str) -> Result<Launch> {
+        let (threads, smem_bytes) = match self.tile {
+            Tile::T64x64 | Tile::T128x128 => (128, 65_536),
+            Tile::T64x128 => (128, 98_304),
+            Tile::T128x256 => (256, 98_304),
+        };
+        Ok(Launch { grid: [blocks(op, self.count, 1)?, 1, 1], threads, smem_bytes })
+    }
+}
+
+/// The tile among `tiles` that is done first, by waves over the card. `segments` are rows with weights
+/// of their own and `parts` columns of different use; tiles cross neither.
+pub(super) fn choose(cuda: &Cuda, segments: [usize; 2], parts: &[usize], tiles: &[Tile]) -> Tiling {
+    let count = |tile: Tile| {
+        let rows: usize = segments.iter().map(|rows| rows.div_ceil(tile.rows())).sum();
+        rows * parts.iter().map(|columns| columns.div_ceil(tile.columns())).sum::<usize>()
     };
-    let best = tiles.iter().copied().min_by_key(|&tile| cost(tile));
-    let tile = best.unwrap_or(Tile::T64x64);
-    Tiling { tile, row_tiles: row_tiles(tile), raster_rows: 12 }
+    let cost = |tile: Tile| {
+        count(tile).div_ceil(cuda.multiprocessors() * tile.resident()) * tile.wave_cost()
+    };
+    let tile = tiles.iter().copied().min_by_key(|&tile| cost(tile)).unwrap_or(Tile::T64x64);
+    Tiling { tile, count: count(tile), raster_rows: 12 }
 }

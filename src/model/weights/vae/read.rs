@@ -2,9 +2,8 @@
 
 use crate::error::Result;
 use crate::model::config::VaeConfig;
-use crate::model::weights::dtype::WeightDtype;
-use crate::model::weights::fuse::Part;
-use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::TensorSource;
 use crate::model::weights::vae::CoderWeights;
 use crate::model::weights::vae::GroupNormWeights;
 use crate::model::weights::vae::LevelWeights;
@@ -15,11 +14,7 @@ use crate::model::weights::vae::VaeAttentionWeights;
 /// RGB.
 const IMAGE_CHANNELS: usize = 3;
 
-pub(super) fn encoder(
-    reader: &mut Reader<'_>,
-    config: &VaeConfig,
-    dtype: WeightDtype,
-) -> Result<CoderWeights> {
+pub(super) fn encoder(reader: &mut impl TensorSource, config: &VaeConfig) -> Result<CoderWeights> {
     let channels = &config.block_out_channels;
     let (first, last) = ends(channels);
     let mut levels = Vec::new();
@@ -37,7 +32,7 @@ pub(super) fn encoder(
     }
     Ok(CoderWeights {
         conv_in: reader.conv2d("encoder.conv_in", [first, IMAGE_CHANNELS, 3, 3])?,
-        mid: MidBlockWeights::read(reader, "encoder.mid_block", config, dtype)?,
+        mid: MidBlockWeights::read(reader, "encoder.mid_block", config)?,
         levels,
         norm_out: GroupNormWeights::read(reader, "encoder.conv_norm_out", last)?,
         // Mean and log-variance.
@@ -45,11 +40,7 @@ pub(super) fn encoder(
     })
 }
 
-pub(super) fn decoder(
-    reader: &mut Reader<'_>,
-    config: &VaeConfig,
-    dtype: WeightDtype,
-) -> Result<CoderWeights> {
+pub(super) fn decoder(reader: &mut impl TensorSource, config: &VaeConfig) -> Result<CoderWeights> {
     let channels = &config.block_out_channels;
     let (first, last) = ends(channels);
     let mut levels = Vec::new();
@@ -63,7 +54,7 @@ pub(super) fn decoder(
     }
     Ok(CoderWeights {
         conv_in: reader.conv2d("decoder.conv_in", [last, config.latent_channels, 3, 3])?,
-        mid: MidBlockWeights::read(reader, "decoder.mid_block", config, dtype)?,
+        mid: MidBlockWeights::read(reader, "decoder.mid_block", config)?,
         levels,
         norm_out: GroupNormWeights::read(reader, "decoder.conv_norm_out", first)?,
         conv_out: reader.conv2d("decoder.conv_out", [IMAGE_CHANNELS, first, 3, 3])?,
@@ -77,7 +68,7 @@ fn ends(channels: &[usize]) -> (usize, usize) {
 
 impl LevelWeights {
     fn read(
-        reader: &mut Reader<'_>,
+        reader: &mut impl TensorSource,
         name: &str,
         [input, out]: [usize; 2],
         resnets: usize,
@@ -96,20 +87,12 @@ impl LevelWeights {
 }
 
 impl MidBlockWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        name: &str,
-        config: &VaeConfig,
-        dtype: WeightDtype,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, name: &str, config: &VaeConfig) -> Result<Self> {
         let (_, channels) = ends(&config.block_out_channels);
         let attention = match config.mid_block_add_attention {
-            true => Some(VaeAttentionWeights::read(
-                reader,
-                &format!("{name}.attentions.0"),
-                channels,
-                dtype,
-            )?),
+            true => {
+                Some(VaeAttentionWeights::read(reader, &format!("{name}.attentions.0"), channels)?)
+            }
             false => None,
         };
         Ok(Self {
@@ -121,23 +104,18 @@ impl MidBlockWeights {
 }
 
 impl VaeAttentionWeights {
-    fn read(
-        reader: &mut Reader<'_>,
-        name: &str,
-        channels: usize,
-        dtype: WeightDtype,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, name: &str, channels: usize) -> Result<Self> {
         let part = |module: &str| Part::whole(format!("{name}.{module}"), channels);
         Ok(Self {
             norm: GroupNormWeights::read(reader, &format!("{name}.group_norm"), channels)?,
-            qkv: reader.linear(&["to_q", "to_k", "to_v"].map(part), channels, dtype)?,
-            out: reader.linear(&[part("to_out.0")], channels, dtype)?,
+            qkv: reader.linear(&["to_q", "to_k", "to_v"].map(part), channels)?,
+            out: reader.linear(&[part("to_out.0")], channels)?,
         })
     }
 }
 
 impl ResnetWeights {
-    fn read(reader: &mut Reader<'_>, name: &str, [input, out]: [usize; 2]) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, name: &str, [input, out]: [usize; 2]) -> Result<Self> {
         let shortcut = (input != out)
             .then(|| reader.conv2d(&format!("{name}.conv_shortcut"), [out, input, 1, 1]))
             .transpose()?;
@@ -152,7 +130,7 @@ impl ResnetWeights {
 }
 
 impl GroupNormWeights {
-    fn read(reader: &mut Reader<'_>, name: &str, channels: usize) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, name: &str, channels: usize) -> Result<Self> {
         Ok(Self {
             weight: reader.vector(&format!("{name}.weight"), channels)?,
             bias: reader.vector(&format!("{name}.bias"), channels)?,

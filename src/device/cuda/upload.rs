@@ -1,0 +1,136 @@
+//! Host to device through pinned buffers: while one is being copied, the host fills the next.
+#![expect(unsafe_code, reason = "pinned memory and copies of the CUDA driver")]
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::slice;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use bytemuck::Pod;
+use cudarc::driver::result;
+use cudarc::driver::sys;
+
+use crate::device::cuda::Cuda;
+use crate::device::cuda::buffer::Buffer;
+use crate::device::cuda::driver_error;
+use crate::device::cuda::make_current;
+use crate::error::Result;
+
+/// Large enough for the full speed of the bus, small enough to fill one while another is copied.
+const SLOT_BYTES: usize = 16 << 20;
+/// Buffers that are made before one is used again.
+const SLOTS: usize = 4;
+
+/// The pinned buffers of a GPU, oldest use first, and the bytes that went through them.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    slots: Mutex<VecDeque<Slot>>,
+    bytes: AtomicU64,
+}
+
+/// A pinned buffer and the event behind its last copy.
+#[derive(Debug)]
+struct Slot {
+    memory: *mut u8,
+    copied: sys::CUevent,
+}
+
+// SAFETY: the memory belongs to the slot alone, and the driver's handles are plain numbers.
+unsafe impl Send for Slot {}
+
+impl Slot {
+    fn new() -> Result<Self> {
+        // SAFETY: freed in `Ring::free`.
+        let memory = unsafe { result::malloc_host(SLOT_BYTES, 0) }
+            .map_err(|error| driver_error("cuMemHostAlloc", error))?;
+        let copied = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+            .map_err(|error| driver_error("cuEventCreate", error))?;
+        Ok(Self { memory: memory.cast(), copied })
+    }
+
+    /// The memory as `len` numbers.
+    fn values<T: Pod>(&mut self, len: usize) -> &mut [T] {
+        assert!(len * size_of::<T>() <= SLOT_BYTES, "more than a slot holds");
+        // SAFETY: the driver's allocation is SLOT_BYTES long, aligned to a page and initialised
+        // (fresh pages are zero); any bytes are a valid T; `self` is borrowed mutably, and no copy
+        // from it is running, which `take` waited for.
+        unsafe { slice::from_raw_parts_mut(self.memory.cast(), len) }
+    }
+}
+
+impl Ring {
+    /// A buffer that nothing is being copied from: a new one while there are few, else the oldest.
+    /// The caller has it for itself, so that no lock is held while it is filled.
+    fn take(&self) -> Result<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() < SLOTS {
+            return Slot::new();
+        }
+        let slot = slots.pop_front();
+        drop(slots);
+        let slot = slot.map_or_else(Slot::new, Ok)?;
+        // SAFETY: the event lives as long as the slot.
+        unsafe { result::event::synchronize(slot.copied) }
+            .map_err(|error| driver_error("cuEventSynchronize", error))?;
+        Ok(slot)
+    }
+
+    /// Frees all buffers; the stream is idle.
+    pub(super) fn free(&mut self) {
+        let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.drain(..) {
+            // SAFETY: made in `Slot::new`; no copy is running and nobody has the slot.
+            let _ = unsafe { result::event::destroy(slot.copied) };
+            // SAFETY: as above.
+            let _ = unsafe { result::free_host(slot.memory.cast()) };
+        }
+    }
+}
+
+impl Cuda {
+    /// Bytes that were uploaded so far.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.ring.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Buffer {
+    /// Copies `len` numbers from the host in stream order; `fill` writes them, one run after the
+    /// other, into pinned memory.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`].
+    ///
+    /// # Panics
+    /// If the buffer has not exactly that many bytes: a bug of the caller.
+    pub(crate) fn upload<T: Pod>(
+        &mut self,
+        len: usize,
+        mut fill: impl FnMut(Range<usize>, &mut [T]),
+    ) -> Result<()> {
+        assert_eq!(len * size_of::<T>(), self.bytes(), "an upload fills its buffer");
+        let cuda = self.cuda();
+        make_current(cuda.context)?;
+        let run = SLOT_BYTES / size_of::<T>();
+        for start in (0..len).step_by(run) {
+            let range = start..len.min(start + run);
+            let mut slot = cuda.ring.take()?;
+            let values = slot.values(range.len());
+            fill(range.clone(), values);
+            let target = self.address() + (start * size_of::<T>()) as u64;
+            // SAFETY: the range lies in this buffer; the slot is not written before its event.
+            unsafe { result::memcpy_htod_async(target, values, cuda.stream()) }
+                .map_err(|error| driver_error("cuMemcpyHtoDAsync", error))?;
+            // SAFETY: event and stream live on.
+            unsafe { result::event::record(slot.copied, cuda.stream()) }
+                .map_err(|error| driver_error("cuEventRecord", error))?;
+            let mut slots = cuda.ring.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.push_back(slot);
+        }
+        cuda.ring.bytes.fetch_add(self.bytes() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}

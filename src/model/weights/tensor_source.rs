@@ -1,0 +1,94 @@
+//! Where a network's tensors come from: a checkpoint ([`crate::model::weights::reader`]) or a seed
+//! ([`crate::model::weights::synthetic`]). Networks ask for them by diffusers names.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use crate::device::Device;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::model::weights::dtype::WeightDtype;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::gemm::Linear;
+use crate::ops::gemm::Weight;
+
+/// Where weights are put, and in which form matrices are kept.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Where the networks run.
+    pub device: Device,
+    /// Of matrices; vectors are f32 everywhere.
+    pub dtype: WeightDtype,
+}
+
+impl From<WeightDtype> for Placement {
+    /// In host memory.
+    fn from(dtype: WeightDtype) -> Self {
+        Self { device: Device::Cpu, dtype }
+    }
+}
+
+/// Rows of a layer that become rows of a fused one.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The layer, without `.weight`.
+    pub(super) name: String,
+    /// All its rows.
+    pub(super) rows: usize,
+    /// Those that are taken.
+    pub(super) take: Range<usize>,
+}
+
+impl Part {
+    /// All `rows` of a layer.
+    pub(crate) fn whole(name: impl Into<String>, rows: usize) -> Self {
+        Self { name: name.into(), rows, take: 0..rows }
+    }
+
+    /// Some of the `rows` of a layer.
+    pub(crate) fn some(name: impl Into<String>, rows: usize, take: Range<usize>) -> Self {
+        Self { name: name.into(), rows, take }
+    }
+}
+
+/// Gives tensors by their diffusers names.
+pub(crate) trait TensorSource {
+    /// A matrix whose rows are those of `parts`, one after the other.
+    fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight>;
+
+    /// The biases of `parts`, one after the other.
+    fn bias(&mut self, parts: &[Part]) -> Result<Tensor<f32, 1>>;
+
+    /// A vector of f32.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>>;
+
+    /// A table of f32 that the host reads, wherever the network runs.
+    fn host_table(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<f32, 2>>;
+
+    /// A convolution; `shape` is `[C_out, C_in, kernel_h, kernel_w]`, as in the checkpoint.
+    fn conv2d(&mut self, name: &str, shape: [usize; 4]) -> Result<Conv2d>;
+
+    /// A linear layer.
+    fn linear(&mut self, parts: &[Part], cols: usize) -> Result<Linear> {
+        Ok(Linear { weight: self.matrix(parts, cols)?, bias: Some(self.bias(parts)?) })
+    }
+
+    /// A linear layer without a bias.
+    fn linear_without_bias(&mut self, parts: &[Part], cols: usize) -> Result<Linear> {
+        Ok(Linear { weight: self.matrix(parts, cols)?, bias: None })
+    }
+}
+
+/// A matrix in host memory in the form and place of all others.
+pub(super) fn placed(shape: [usize; 2], data: Vec<f32>, placement: &Placement) -> Result<Weight> {
+    Ok(match placement.dtype {
+        WeightDtype::F32 => {
+            Weight::F32(Tensor::from_host(shape, data).to_device(&placement.device)?)
+        }
+        WeightDtype::Bf16 => {
+            let data = data.into_iter().map(bf16::from_f32).collect();
+            Weight::Bf16(Tensor::from_host(shape, data).to_device(&placement.device)?)
+        }
+    })
+}

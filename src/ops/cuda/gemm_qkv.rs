@@ -1,0 +1,117 @@
+//! Launcher of `gemm_qkv`: one launch for one or two segments.
+
+use crate::device::Act;
+use crate::device::Cuda;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::cuda::expect_aligned;
+use crate::ops::cuda::expect_multiple_of_8;
+use crate::ops::cuda::gemm::address_or_null;
+use crate::ops::cuda::gemm::bf16_weight;
+use crate::ops::cuda::gemm::pair;
+use crate::ops::cuda::int;
+use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::tile;
+use crate::ops::cuda::tile::Tile;
+use crate::ops::expect;
+use crate::ops::gemm_qkv::QK_NORM_EPS;
+use crate::ops::gemm_qkv::QkvSegment;
+
+const OP: &str = "gemm_qkv";
+
+kernel_params!(Params, 160, {
+    0 qkv: u64,
+    8 mlp: u64,
+    16 a: u64,
+    24 weight: [u64; 2],
+    40 bias: [u64; 2],
+    56 q_norm: [u64; 2],
+    72 k_norm: [u64; 2],
+    88 rope: u64,
+    96 rows: i32,
+    100 split: i32,
+    104 k: i32,
+    108 a_stride: i32,
+    112 weight_stride: i32,
+    116 heads: i32,
+    120 head_dim: i32,
+    124 mlp_width: i32,
+    128 mlp_stride: i32,
+    132 part_row: [i32; 4],
+    148 raster_rows: i32,
+    152 round_like_diffusers: i32,
+    156 eps: f32,
+});
+
+/// The tiles whose epilogue holds a whole head.
+fn suits(head_dim: usize) -> &'static [Tile] {
+    if head_dim <= 64 {
+        &[Tile::T64x64, Tile::T128x128, Tile::T128x256]
+    } else {
+        &[Tile::T64x128, Tile::T128x128, Tile::T128x256]
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "eps is an f32 in the reference too")]
+pub(crate) fn gemm_qkv(
+    cuda: &Cuda,
+    qkv: &Tensor<Act, 4>,
+    mlp: Option<&MatrixMut<'_, Act>>,
+    a: Matrix<'_, Act>,
+    segments: &[QkvSegment<'_>],
+    rope: &Tensor<f32, 3>,
+) -> Result<()> {
+    let [rows, _, heads, head_dim] = qkv.shape();
+    let [_, k] = a.shape();
+    if rows == 0 {
+        return Ok(());
+    }
+    expect(OP, "qkv", head_dim.is_power_of_two() && (16..=128).contains(&head_dim), || {
+        ("a head size of 16, 32, 64 or 128 on CUDA".into(), head_dim.to_string())
+    })?;
+    let pair = pair(OP, segments)?;
+    let split = pair[0].rows.end;
+    let part = heads * head_dim;
+    let mlp_width = mlp.map_or(0, |mlp| mlp.shape()[1]);
+    let mlp_stride = mlp.map_or(0, MatrixMut::stride);
+    for value in [k, a.stride(), mlp_width, mlp_stride] {
+        expect_multiple_of_8(OP, "K, MLP width or a row's stride", value)?;
+    }
+    let mut weight = [0; 2];
+    for (address, segment) in weight.iter_mut().zip(pair) {
+        *address = bf16_weight(OP, &segment.linear.weight)?;
+    }
+    let columns = [part, part, part, mlp_width];
+    let tiling = tile::choose(cuda, [split, rows - split], &columns, suits(head_dim));
+    let first = |index: usize| int(OP, "weight", index * part);
+    let params = Params {
+        qkv: qkv.cuda_address(),
+        mlp: mlp.map_or(0, |mlp| mlp.as_ref().cuda_address()),
+        a: a.cuda_address(),
+        weight,
+        bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
+        q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
+        k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
+        rope: rope.cuda_address(),
+        rows: int(OP, "S", rows)?,
+        split: int(OP, "S", split)?,
+        k: int(OP, "K", k)?,
+        a_stride: int(OP, "stride", a.stride())?,
+        weight_stride: int(OP, "K", k)?,
+        heads: int(OP, "heads", heads)?,
+        head_dim: int(OP, "head size", head_dim)?,
+        mlp_width: int(OP, "MLP width", mlp_width)?,
+        mlp_stride: int(OP, "stride", mlp_stride)?,
+        part_row: [0, first(1)?, first(2)?, first(3)?],
+        raster_rows: tiling.raster_rows,
+        round_like_diffusers: cuda.round_like_diffusers(),
+        eps: QK_NORM_EPS as f32,
+    };
+    for address in [params.mlp, params.a, params.weight[0], params.weight[1]] {
+        expect_aligned(OP, "operand", address)?;
+    }
+    let entry = format!("gemm_qkv_{}", tiling.tile.name());
+    cuda.launch(&entry, tiling.launch(OP)?, &params)
+}
