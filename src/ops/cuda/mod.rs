@@ -6,6 +6,9 @@
 //! both sides assert size and offsets.
 
 pub(super) mod gemm;
+pub(super) mod layernorm;
+pub(super) mod layernorm_modulate;
+pub(super) mod rmsnorm;
 mod tile;
 
 use crate::device::Launch;
