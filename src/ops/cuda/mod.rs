@@ -5,11 +5,14 @@
 //! lies in CUDA memory, and picks tile and grid. `Params` structs mirror those of the `.cu` files;
 //! both sides assert size and offsets.
 
+pub(super) mod embedding;
+pub(super) mod gated_gelu;
 pub(super) mod gemm;
 pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;
 pub(super) mod rmsnorm;
 mod tile;
+pub(super) mod timestep_embedding;
 
 use crate::device::Launch;
 use crate::error::Result;
@@ -59,4 +62,17 @@ fn blocks(op: &'static str, count: usize, each: usize) -> Result<u32> {
 /// A grid of one dimension without dynamic shared memory.
 fn linear_grid(blocks: u32, threads: u32) -> Launch {
     Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0 }
+}
+
+/// A grid of `blocks_x` blocks to each of `rows`, which lie along y: a card takes 65,535 there.
+fn row_grid(
+    op: &'static str,
+    what: &'static str,
+    blocks_x: u32,
+    rows: usize,
+    threads: u32,
+) -> Result<Launch> {
+    let most = usize::from(u16::MAX);
+    expect(op, what, rows <= most, || (format!("at most {most}"), rows.to_string()))?;
+    Ok(Launch { grid: [blocks_x, blocks(op, rows, 1)?, 1], threads, smem_bytes: 0 })
 }
