@@ -6,10 +6,13 @@
 //! both sides assert size and offsets.
 
 pub(super) mod embedding;
+pub(super) mod euler_step;
 pub(super) mod gated_gelu;
 pub(super) mod gemm;
 pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;
+pub(super) mod noise;
+pub(super) mod pack;
 pub(super) mod rmsnorm;
 mod tile;
 pub(super) mod timestep_embedding;
@@ -62,6 +65,11 @@ fn blocks(op: &'static str, count: usize, each: usize) -> Result<u32> {
 /// A grid of one dimension without dynamic shared memory.
 fn linear_grid(blocks: u32, threads: u32) -> Launch {
     Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0 }
+}
+
+/// A grid of one dimension whose blocks of 256 threads each cover 2,048 of `count` elements.
+fn elementwise_grid(op: &'static str, count: usize) -> Result<Launch> {
+    Ok(linear_grid(blocks(op, count, 2048)?, 256))
 }
 
 /// A grid of `blocks_x` blocks to each of `rows`, which lie along y: a card takes 65,535 there.
