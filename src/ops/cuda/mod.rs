@@ -9,6 +9,7 @@ pub(super) mod embedding;
 pub(super) mod euler_step;
 pub(super) mod gated_gelu;
 pub(super) mod gemm;
+pub(super) mod groupnorm_silu;
 pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;
 pub(super) mod noise;
@@ -16,6 +17,8 @@ pub(super) mod pack;
 pub(super) mod rmsnorm;
 mod tile;
 pub(super) mod timestep_embedding;
+pub(super) mod to_rgb8;
+pub(super) mod upsample;
 
 use crate::device::Launch;
 use crate::error::Result;
