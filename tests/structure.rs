@@ -80,6 +80,9 @@ fn every_op_has_its_oracle_test_and_bench() {
     for folder in ["src/ops/cpu", "tests/ops", "benches/ops"] {
         assert_eq!(stems(folder), ops, "{folder} and src/ops differ");
     }
+    let mut launchers = stems("src/ops/cuda");
+    assert!(launchers.remove("tile"), "the tuning table of the matrix kernels is no op's");
+    assert_eq!(launchers, ops, "src/ops/cuda and src/ops differ");
     let kernels = stems("kernels");
     let portable = kernels.iter().filter(|stem| !stem.ends_with("_sm90")).cloned();
     assert_eq!(portable.collect::<BTreeSet<_>>(), ops, "kernels and src/ops differ");

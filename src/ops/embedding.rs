@@ -6,6 +6,7 @@ use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
 use crate::ops::gemm::Weight;
@@ -31,10 +32,11 @@ pub fn embedding(
             (format!("at least [{seq}, {hidden}]"), format!("[{longest}, {width}]"))
         })?;
     }
-    // On CUDA the ids cannot be looked at; tokenizer and vocabulary were compared at loading.
-    if let Device::Cpu = ids.device()
-        && let Some(id) = ids.host().iter().find(|&&id| id as usize >= vocab)
-    {
+    if let Device::Cuda(cuda) = out.device() {
+        // The host cannot look at the ids; tokenizer and vocabulary were compared at loading.
+        return cuda::embedding::embedding(&cuda, &out, ids, table, positions);
+    }
+    if let Some(id) = ids.host().iter().find(|&&id| id as usize >= vocab) {
         expect(OP, "ids", false, || (format!("ids below {vocab}"), format!("{id}")))?;
     }
     cpu::embedding::embedding(&mut out, ids.host(), table, positions);

@@ -5,10 +5,12 @@
 //! Source: `FlowMatchEulerDiscreteScheduler.step` of diffusers 0.42. Oracle: `cpu/euler_step.rs`.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_shape;
 
 const OP: &str = "euler_step";
@@ -38,6 +40,9 @@ pub fn euler_step(
 ) -> Result<()> {
     expect_shape(OP, "velocity", velocity.shape(), latents.shape())?;
     expect_shape(OP, "step", step.shape(), [1])?;
+    if let Device::Cuda(cuda) = latents.device() {
+        return cuda::euler_step::euler_step(&cuda, latents, velocity, sigmas, step, rounding);
+    }
     let at = step.host()[0] as usize;
     let Some(&[sigma, next]) = sigmas.host().get(at..).and_then(|rest| rest.first_chunk()) else {
         return Err(Error::Shape {

@@ -3,9 +3,11 @@
 //! Spec flux 7.1: statistics over all pixels and the channels of a group.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
 use crate::ops::gemm::Activation;
@@ -43,6 +45,9 @@ pub fn groupnorm_silu(
     expect(OP, "groups", norm.groups > 0 && channels.is_multiple_of(norm.groups), || {
         (format!("a divisor of {channels} channels"), norm.groups.to_string())
     })?;
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::groupnorm_silu::groupnorm_silu(&cuda, out, x, norm, activation);
+    }
     cpu::groupnorm_silu::groupnorm_silu(&mut out.matrix_mut(), x.matrix(), norm, activation);
     Ok(())
 }

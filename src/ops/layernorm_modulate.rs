@@ -5,11 +5,13 @@
 use std::ops::Range;
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_cover;
 use crate::ops::expect_shape;
 
@@ -44,6 +46,11 @@ pub fn layernorm_modulate(
     for segment in segments {
         segment.shift.check(OP, hidden)?;
         segment.scale.check(OP, hidden)?;
+    }
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::layernorm_modulate::layernorm_modulate(&cuda, &out, x, segments);
+    }
+    for segment in segments {
         let rows = || segment.rows.clone();
         let out = out.reborrow().rows(rows());
         cpu::layernorm_modulate::layernorm_modulate(out, x.rows(rows()), segment);

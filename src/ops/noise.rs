@@ -7,10 +7,12 @@
 
 use std::str::FromStr;
 
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 
 /// The dtype that the numbers are drawn in: the pipeline's, bf16 for FLUX.1 as published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +123,26 @@ impl NoiseSource {
 /// Fills `out [B, C, h, w]` with what `torch.randn(out.shape, generator=...manual_seed(seed))` gives
 /// for `source`: one draw of the whole batch. A CPU generator ignores the seed's upper 32 bits.
 ///
+/// A CPU generator's numbers are drawn on the host whatever the device.
+///
 /// # Errors
-/// None today; a device may refuse.
+/// [`Error::Shape`] if there are too many numbers for a kernel, [`Error::OutOfMemory`] or
+/// [`Error::Cuda`].
 pub fn noise(out: &mut Tensor<f32, 4>, source: NoiseSource, seed: u64) -> Result<()> {
-    cpu::noise::noise(out.host_mut(), source, seed);
-    Ok(())
+    let device = out.device();
+    match (&device, source) {
+        (Device::Cuda(cuda), NoiseSource::TorchCuda { grid, dtype }) => {
+            cuda::noise::noise(cuda, out, grid, dtype, seed)
+        }
+        (Device::Cuda(_), NoiseSource::TorchCpu { .. } | NoiseSource::TorchCpuLegacy) => {
+            let mut drawn = Tensor::zeros(out.shape());
+            cpu::noise::noise(drawn.host_mut(), source, seed);
+            // A copy, so that `out` stays where it is.
+            out.matrix_mut().copy_from(drawn.to_device(&device)?.matrix())
+        }
+        (Device::Cpu, _) => {
+            cpu::noise::noise(out.host_mut(), source, seed);
+            Ok(())
+        }
+    }
 }

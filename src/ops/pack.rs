@@ -6,10 +6,12 @@
 //! `_unpack_latents` of diffusers 0.42. Oracle: `cpu/pack.rs`.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_shape;
 
 const OP: &str = "pack";
@@ -21,6 +23,9 @@ const OP: &str = "pack";
 pub fn pack(out: &mut Tensor<Act, 2>, latents: &Tensor<f32, 3>) -> Result<()> {
     let shape = latents.shape();
     expect_shape(OP, "out", out.shape(), packed_shape(shape)?)?;
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::pack::pack(&cuda, out, latents);
+    }
     cpu::pack::pack(out.host_mut(), latents.host(), shape);
     Ok(())
 }
@@ -38,6 +43,9 @@ pub fn unpack(
     let [height, width, channels] = out.shape();
     let shape = [channels, height, width];
     expect_shape(OP, "packed", packed.shape(), packed_shape(shape)?)?;
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::pack::unpack(&cuda, out, packed, scaling, shift);
+    }
     cpu::pack::unpack(out.host_mut(), packed.host(), shape, |value| value / scaling + shift);
     Ok(())
 }

@@ -4,10 +4,12 @@
 //! Spec flux 3.3 step 3; f32 throughout, as PyTorch computes it.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
 
@@ -21,6 +23,9 @@ pub fn timestep_embedding(mut out: MatrixMut<'_, Act>, values: &Tensor<f32, 1>) 
     let [rows, width] = out.shape();
     expect_shape(OP, "values", values.shape(), [rows])?;
     expect(OP, "out", width.is_multiple_of(2), || ("an even width".into(), width.to_string()))?;
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::timestep_embedding::timestep_embedding(&cuda, &out, values);
+    }
     cpu::timestep_embedding::timestep_embedding(&mut out, values.host());
     Ok(())
 }

@@ -4,9 +4,11 @@
 //! Source: `VaeImageProcessor.postprocess` of diffusers 0.42. Oracle: `cpu/to_rgb8.rs`.
 
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cuda;
 use crate::ops::expect_shape;
 
 const OP: &str = "to_rgb8";
@@ -32,6 +34,9 @@ pub fn to_rgb8(
     let [height, width, _] = image.shape();
     expect_shape(OP, "image", image.shape(), [height, width, 3])?;
     expect_shape(OP, "out", out.shape(), image.shape())?;
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::to_rgb8::to_rgb8(&cuda, out, image, rounding);
+    }
     cpu::to_rgb8::to_rgb8(out.host_mut(), image.host(), rounding);
     Ok(())
 }

@@ -13,7 +13,6 @@ use flux_rt::model::weights::naming::Component;
 use flux_rt::model::weights::reader::Reader;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
-use flux_rt::ops::gemm::Weight;
 use tempfile::TempDir;
 
 use crate::goldens;

@@ -7,9 +7,21 @@
 
 pub(super) mod attention;
 pub(super) mod conv2d;
+pub(super) mod embedding;
+pub(super) mod euler_step;
+pub(super) mod gated_gelu;
 pub(super) mod gemm;
 pub(super) mod gemm_qkv;
+pub(super) mod groupnorm_silu;
+pub(super) mod layernorm;
+pub(super) mod layernorm_modulate;
+pub(super) mod noise;
+pub(super) mod pack;
+pub(super) mod rmsnorm;
 mod tile;
+pub(super) mod timestep_embedding;
+pub(super) mod to_rgb8;
+pub(super) mod upsample;
 
 use crate::device::Launch;
 use crate::error::Result;
@@ -59,4 +71,22 @@ fn blocks(op: &'static str, count: usize, each: usize) -> Result<u32> {
 /// A grid of one dimension without dynamic shared memory.
 fn linear_grid(blocks: u32, threads: u32) -> Launch {
     Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0 }
+}
+
+/// A grid of one dimension whose blocks of 256 threads each cover 2,048 of `count` elements.
+fn elementwise_grid(op: &'static str, count: usize) -> Result<Launch> {
+    Ok(linear_grid(blocks(op, count, 2048)?, 256))
+}
+
+/// A grid of `blocks_x` blocks to each of `rows`, which lie along y: a card takes 65,535 there.
+fn row_grid(
+    op: &'static str,
+    what: &'static str,
+    blocks_x: u32,
+    rows: usize,
+    threads: u32,
+) -> Result<Launch> {
+    let most = usize::from(u16::MAX);
+    expect(op, what, rows <= most, || (format!("at most {most}"), rows.to_string()))?;
+    Ok(Launch { grid: [blocks_x, blocks(op, rows, 1)?, 1], threads, smem_bytes: 0 })
 }

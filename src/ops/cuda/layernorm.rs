@@ -1,0 +1,54 @@
+//! Launcher of `layernorm`: a block a row.
+
+use crate::device::Act;
+use crate::device::Cuda;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::ops::cuda::blocks;
+use crate::ops::cuda::int;
+use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::linear_grid;
+
+const OP: &str = "layernorm";
+
+kernel_params!(Params, 56, {
+    0 out: u64,
+    8 x: u64,
+    16 weight: u64,
+    24 bias: u64,
+    32 rows: i32,
+    36 columns: i32,
+    40 out_stride: i32,
+    44 x_stride: i32,
+    48 eps: f32,
+    52 reserved: i32,
+});
+
+pub(crate) fn layernorm(
+    cuda: &Cuda,
+    out: &MatrixMut<'_, Act>,
+    x: Matrix<'_, Act>,
+    weight: &Tensor<f32, 1>,
+    bias: &Tensor<f32, 1>,
+    eps: f32,
+) -> Result<()> {
+    let [rows, columns] = x.shape();
+    if rows == 0 || columns == 0 {
+        return Ok(());
+    }
+    let params = Params {
+        out: out.as_ref().cuda_address(),
+        x: x.cuda_address(),
+        weight: weight.cuda_address(),
+        bias: bias.cuda_address(),
+        rows: int(OP, "S", rows)?,
+        columns: int(OP, "D", columns)?,
+        out_stride: int(OP, "stride", out.stride())?,
+        x_stride: int(OP, "stride", x.stride())?,
+        eps,
+        reserved: 0,
+    };
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128), &params)
+}

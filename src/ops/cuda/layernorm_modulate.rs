@@ -1,0 +1,77 @@
+//! Launcher of `layernorm_modulate`: a block a row, one launch for one or two segments.
+
+use crate::device::Act;
+use crate::device::Cuda;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::error::Result;
+use crate::ops::cuda::blocks;
+use crate::ops::cuda::gemm::pair;
+use crate::ops::cuda::int;
+use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::linear_grid;
+use crate::ops::expect;
+use crate::ops::layernorm_modulate::EPS;
+use crate::ops::layernorm_modulate::ModulateSegment;
+
+const OP: &str = "layernorm_modulate";
+
+#[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
+const EPS_F32: f32 = EPS as f32;
+
+kernel_params!(Params, 80, {
+    0 out: u64,
+    8 x: u64,
+    16 table: u64,
+    24 step: u64,
+    32 rows: i32,
+    36 split: i32,
+    40 columns: i32,
+    44 out_stride: i32,
+    48 x_stride: i32,
+    52 table_stride: i32,
+    56 shift_column: [i32; 2],
+    64 scale_column: [i32; 2],
+    72 eps: f32,
+    76 round_like_diffusers: i32,
+});
+
+pub(crate) fn layernorm_modulate(
+    cuda: &Cuda,
+    out: &MatrixMut<'_, Act>,
+    x: Matrix<'_, Act>,
+    segments: &[ModulateSegment<'_>],
+) -> Result<()> {
+    let [rows, columns] = x.shape();
+    if rows == 0 || columns == 0 {
+        return Ok(());
+    }
+    let pair = pair(OP, segments)?;
+    let [table, step] = [pair[0].shift.table.cuda_address(), pair[0].shift.step.cuda_address()];
+    // The kernel takes one table and one counter for all four vectors.
+    for vector in pair.iter().flat_map(|segment| [segment.shift, segment.scale]) {
+        let same = vector.table.cuda_address() == table && vector.step.cuda_address() == step;
+        expect(OP, "modulation table", same, || {
+            ("one table and step for all vectors".into(), "several".into())
+        })?;
+    }
+    let [first_shift, second_shift] = pair.map(|segment| int(OP, "shift", segment.shift.column));
+    let [first_scale, second_scale] = pair.map(|segment| int(OP, "scale", segment.scale.column));
+    let params = Params {
+        out: out.as_ref().cuda_address(),
+        x: x.cuda_address(),
+        table,
+        step,
+        rows: int(OP, "S", rows)?,
+        split: int(OP, "S", pair[0].rows.end)?,
+        columns: int(OP, "D", columns)?,
+        out_stride: int(OP, "stride", out.stride())?,
+        x_stride: int(OP, "stride", x.stride())?,
+        table_stride: int(OP, "modulation table", pair[0].shift.table.shape()[1])?,
+        shift_column: [first_shift?, second_shift?],
+        scale_column: [first_scale?, second_scale?],
+        eps: EPS_F32,
+        round_like_diffusers: cuda.round_like_diffusers(),
+    };
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128), &params)
+}
