@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use crate::cache::Preset;
 use crate::device::Act;
+use crate::device::Device;
 use crate::device::Tensor;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::error::Result;
-use crate::model::flux::Prepared;
 use crate::model::flux::prepare::Conditioning;
 use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
 use crate::model::vae;
-use crate::model::weights::dtype::WeightDtype;
-use crate::ops::euler_step::LatentRounding;
+use crate::model::weights::tensor_source::Placement;
+use crate::model::weights::vae::VaeWeights;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
 use crate::ops::noise::noise;
@@ -35,12 +35,12 @@ use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
 use crate::pipeline::denoise::denoise;
-use crate::pipeline::encode::Encoded;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
+use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
-use crate::pipeline::schedule::TimeRounding;
 use crate::pipeline::schedule::model_guidance;
+use crate::pipeline::session::Sessions;
 
 /// How to build an [`Engine`].
 #[derive(Debug, Clone, Default)]
@@ -101,59 +101,40 @@ impl EngineBuilder {
     /// [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
     /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
     pub fn build(self) -> Result<Engine> {
-        if let DeviceChoice::Cuda(index) = self.device {
-            let reason = format!(
-                "cuda:{index} was asked for, but this build computes on the CPU only; \
-                 leave out --device or say --device cpu"
-            );
-            return Err(Error::Device { reason });
-        }
         let started = Instant::now();
-        let dtype = if self.dtype == DType::Bf16 { DType::Bf16 } else { DType::F32 };
-        let precision = Precision::of(dtype);
+        let device = open(self.device, self.dtype)?;
+        let precision = Precision::new(&device, self.dtype, &self.mode)?;
+        if let Device::Cuda(cuda) = &device {
+            cuda.set_round_like_diffusers(self.mode == Mode::Original);
+        }
         let files = self.source.resolve()?;
-        let components = Components::load(&files, &precision.weights.into())?;
+        let placement = Placement { device, dtype: precision.weights };
+        let components = Components::load(&files, &placement)?;
+        components.device.synchronize()?;
         let defaults = components.defaults(&files)?;
         Ok(Engine {
             files,
             components,
             defaults,
-            dtype,
             precision,
             mode: self.mode,
             cache: self.cache,
             prompts: PromptCache::default(),
+            sessions: Sessions::default(),
             digests: None,
             load_ms: milliseconds(started),
         })
     }
 }
 
-/// What the pipeline's dtype means for each of its parts.
-#[derive(Debug, Clone, Copy)]
-struct Precision {
-    weights: WeightDtype,
-    noise: NoiseDtype,
-    times: TimeRounding,
-    latents: LatentRounding,
-}
-
-impl Precision {
-    fn of(dtype: DType) -> Self {
-        match dtype {
-            DType::Bf16 => Self {
-                weights: WeightDtype::Bf16,
-                noise: NoiseDtype::Bf16,
-                times: TimeRounding::DiffusersBf16,
-                latents: LatentRounding::DiffusersBf16,
-            },
-            DType::F32 | DType::Auto => Self {
-                weights: WeightDtype::F32,
-                noise: NoiseDtype::F32,
-                times: TimeRounding::F32,
-                latents: LatentRounding::F32,
-            },
-        }
+/// The device that the user means: with `auto` the first GPU that can be used, unless f32 was asked
+/// for, which is the CPU's.
+fn open(choice: DeviceChoice, dtype: DType) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) => Device::cuda(index),
+        DeviceChoice::Auto if dtype == DType::F32 => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(Device::cuda(0).unwrap_or(Device::Cpu)),
     }
 }
 
@@ -163,11 +144,11 @@ pub struct Engine {
     files: ModelFiles,
     components: Components,
     defaults: Defaults,
-    dtype: DType,
     precision: Precision,
     mode: Mode,
     cache: Preset,
     prompts: PromptCache,
+    sessions: Sessions,
     digests: Option<Vec<(String, String)>>,
     load_ms: f64,
 }
@@ -206,6 +187,7 @@ impl Engine {
         let mut notes = Vec::new();
         match &self.mode {
             Mode::Xl => {}
+            Mode::Original if matches!(self.components.device, Device::Cuda(_)) => {}
             Mode::Original => notes.push(
                 "mode original: the CPU computes in f32; diffusers' bf16 roundings inside the \
                  networks do not act yet"
@@ -214,7 +196,7 @@ impl Engine {
             Mode::L | Mode::M | Mode::S | Mode::Plan(_) => notes.push(format!(
                 "mode {}: precision and width plans do not act yet; the model runs at full width \
                  in {}",
-                self.mode, self.dtype
+                self.mode, self.precision.dtype
             )),
         }
         if self.cache != Preset::None {
@@ -235,7 +217,7 @@ impl Engine {
     /// The dtype that `auto` became.
     #[must_use]
     pub fn dtype(&self) -> DType {
-        self.dtype
+        self.precision.dtype
     }
 
     /// File and SHA-256 of every weight file; computed at the first call.
@@ -277,55 +259,56 @@ impl Engine {
     ) -> Result<Generated> {
         let settings = Settings::new(request, &self.defaults)?;
         let mut timings = Timings::default();
+        let Components { device, flux, vae, scheduler, .. } = &self.components;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;
+        device.synchronize()?;
         timings.encode_ms = milliseconds(clock);
 
         let clock = begin(Phase::Prepare, observer)?;
         let [rows, columns] = settings.grid();
-        let scheduler = &self.components.scheduler;
         let schedule = Schedule::new(scheduler, settings.steps, rows * columns)?;
-        let prepared = self.prepare(&settings, &encoded, &schedule)?;
-        let mut latents = self.initial_latents(request, &settings)?;
+        let latents = self.initial_latents(request, &settings)?;
+        let [txt_len, _] = encoded.txt.shape();
+        let session = self.sessions.get(device, &flux.config, &settings, txt_len)?;
+        let times = self.precision.times;
+        prepare(
+            &mut session.prepared,
+            flux,
+            &Conditioning {
+                txt: encoded.txt.matrix(),
+                pooled: encoded.pooled.matrix(),
+                timesteps: &schedule.model_times(times),
+                guidance: settings.guidance.map(|guidance| model_guidance(guidance, times)),
+            },
+        )?;
+        session.latents.matrix_mut().copy_from(latents.matrix())?;
+        let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas);
+        session.sigmas.copy_from_host(&sigmas)?;
+        session.step.copy_from_host(&Tensor::from_host([1], vec![0]))?;
+        device.synchronize()?;
         timings.prepare_ms = milliseconds(clock);
 
         let clock = begin(Phase::Denoise, observer)?;
-        let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas);
-        let rounding = self.precision.latents;
-        denoise(&mut latents, &self.components.flux, &prepared, &sigmas, rounding, observer)?;
+        denoise(session, flux, self.precision.latents, observer)?;
         timings.denoise_ms = milliseconds(clock);
 
         let clock = begin(Phase::Decode, observer)?;
-        let image = self.decode(&latents, [rows, columns], settings.steps)?;
+        let latents = session.latents.to_host()?;
+        if !latents.host().iter().all(|value| value.is_finite()) {
+            return Err(Error::Numeric { what: "latents", step: settings.steps });
+        }
+        let size = [2 * rows, 2 * columns, vae.config.latent_channels];
+        let image = decode(vae, &session.latents, size, self.precision.pixels, settings.steps)?;
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
     }
 
-    /// What does not depend on the latents.
-    fn prepare(
-        &self,
-        settings: &Settings,
-        encoded: &Encoded,
-        schedule: &Schedule,
-    ) -> Result<Prepared> {
-        let rounding = self.precision.times;
-        prepare(
-            &self.components.device,
-            &self.components.flux,
-            &Conditioning {
-                txt: encoded.txt.matrix(),
-                pooled: encoded.pooled.matrix(),
-                timesteps: &schedule.model_times(rounding),
-                guidance: settings.guidance.map(|guidance| model_guidance(guidance, rounding)),
-                grid: settings.grid(),
-            },
-        )
-    }
-
     /// The request's own latents, or noise drawn as `[1, C, h, w]` and packed.
     fn initial_latents(&self, request: &Request, settings: &Settings) -> Result<Tensor<Act, 2>> {
+        let device = &self.components.device;
         let channels = self.components.vae.config.latent_channels;
         let [rows, columns] = settings.grid();
         if let Some(latents) = &request.latents {
@@ -337,12 +320,13 @@ impl Engine {
                 );
                 return Err(Error::Request { field: "latents", reason });
             }
-            return Ok(Tensor::from_host([tokens, found], latents.host().to_vec()));
+            let latents = Tensor::from_host([tokens, found], latents.host().to_vec());
+            return latents.to_device(device);
         }
         let source = self.noise_source(settings.rng)?;
-        let mut drawn = Tensor::zeros([1, channels, 2 * rows, 2 * columns]);
+        let mut drawn = Tensor::empty(device, [1, channels, 2 * rows, 2 * columns])?;
         noise(&mut drawn, source, settings.seed)?;
-        let mut packed = Tensor::zeros([rows * columns, 4 * channels]);
+        let mut packed = Tensor::empty(device, [rows * columns, 4 * channels])?;
         pack(&mut packed, &drawn.reshape([channels, 2 * rows, 2 * columns]))?;
         Ok(packed)
     }
@@ -362,25 +346,26 @@ impl Engine {
             }),
         }
     }
+}
 
-    /// Latents to pixels; `steps` is for the message.
-    fn decode(
-        &self,
-        latents: &Tensor<Act, 2>,
-        [rows, columns]: [usize; 2],
-        steps: usize,
-    ) -> Result<RgbImage> {
-        let vae = &self.components.vae;
-        let mut z = Tensor::zeros([2 * rows, 2 * columns, vae.config.latent_channels]);
-        unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
-        let image = vae::decode(vae, &z)?;
-        if !image.host().iter().all(|value| value.is_finite()) {
-            return Err(Error::Numeric { what: "the decoded picture", step: steps });
-        }
-        let mut pixels = Tensor::zeros(image.shape());
-        to_rgb8(&mut pixels, &image, PixelRounding::F32)?;
-        Ok(RgbImage::from_tensor(&pixels))
+/// Packed latents to pixels, by way of latents of shape `size`; `steps` is for the message.
+fn decode(
+    vae: &VaeWeights,
+    latents: &Tensor<Act, 2>,
+    size: [usize; 3],
+    rounding: PixelRounding,
+    steps: usize,
+) -> Result<RgbImage> {
+    let device = &latents.device();
+    let mut z = Tensor::empty(device, size)?;
+    unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
+    let image = vae::decode(vae, &z)?;
+    let mut pixels = Tensor::empty(device, image.shape())?;
+    to_rgb8(&mut pixels, &image, rounding)?;
+    if !image.to_host()?.host().iter().all(|value| value.is_finite()) {
+        return Err(Error::Numeric { what: "the decoded picture", step: steps });
     }
+    Ok(RgbImage::from_tensor(&pixels.to_host()?))
 }
 
 /// Tells the observer that a phase begins, and starts its clock.

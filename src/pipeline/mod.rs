@@ -7,9 +7,11 @@ pub mod image;
 pub mod latents;
 mod load;
 pub mod metadata;
+mod precision;
 pub mod progress;
 pub mod request;
 pub mod schedule;
+mod session;
 
 pub use engine::Engine;
 pub use engine::EngineBuilder;

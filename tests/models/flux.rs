@@ -49,8 +49,11 @@ fn case(name: &'static str, dtype: WeightDtype) -> Case {
     let checkpoint = checkpoint(name, "transformer");
     let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
     let weights = FluxWeights::load(&mut reader, &config, dtype).unwrap();
-    let prepared = with_conditioning(name, &expected, &config, |conditioning| {
-        prepare(&Device::Cpu, &weights, conditioning).unwrap()
+    let prepared = with_conditioning(name, &expected, &config, |conditioning, grid| {
+        let (txt_len, steps) = (conditioning.txt.shape()[0], conditioning.timesteps.len());
+        let mut prepared = Prepared::new(&Device::Cpu, &config, txt_len, grid, steps).unwrap();
+        prepare(&mut prepared, &weights, conditioning).unwrap();
+        prepared
     });
     // Row 1 of two steps: a block that ignores the counter would read row 0.
     let step = Tensor::from_host([1], vec![1]);
@@ -61,7 +64,7 @@ fn with_conditioning<R>(
     name: &str,
     expected: &Expected,
     config: &FluxConfig,
-    body: impl FnOnce(&Conditioning<'_>) -> R,
+    body: impl FnOnce(&Conditioning<'_>, [usize; 2]) -> R,
 ) -> R {
     let txt: Tensor<Act, 2> =
         expected.matrix("transformer.in.encoder_hidden_states", config.joint_attention_dim);
@@ -69,15 +72,15 @@ fn with_conditioning<R>(
     let time = 1000.0 * expected.values("transformer.in.sigma")[0];
     let sizes = &golden::json(&format!("{name}/expected.json"))["transformer"]["grid"];
     let grid: [usize; 2] = serde_json::from_value(sizes.clone()).unwrap();
-    body(&Conditioning {
+    let conditioning = Conditioning {
         txt: txt.matrix(),
         pooled: Matrix::new(&pooled, 1, pooled.len()),
         timesteps: &[123.0, time],
         guidance: config
             .guidance_embeds
             .then(|| 1000.0 * expected.values("transformer.in.guidance")[0]),
-        grid,
-    })
+    };
+    body(&conditioning, grid)
 }
 
 impl Case {
@@ -117,9 +120,10 @@ fn what_is_prepared() {
         assert_eq!(cos, case.expected.values("transformer.rope.cos"), "{name}");
         assert_eq!(sin, case.expected.values("transformer.rope.sin"), "{name}");
 
-        let vec = with_conditioning(name, &case.expected, &case.weights.config, |conditioning| {
-            activated_vec(&Device::Cpu, &case.weights, conditioning).unwrap()
-        });
+        let vec =
+            with_conditioning(name, &case.expected, &case.weights.config, |conditioning, _| {
+                activated_vec(&Device::Cpu, &case.weights, conditioning).unwrap()
+            });
         let expected: Vec<f32> = case
             .expected
             .values("transformer.vec")
@@ -228,15 +232,17 @@ fn every_step_of_a_whole_run() {
         let guidance =
             config.guidance_embeds.then(|| 1000.0 * run["guidance"].as_f64().unwrap() as f32);
         let pooled = expected.values("pipeline.pooled");
-        let prepared = prepare(
-            &Device::Cpu,
+        let (txt_len, steps) = (txt.shape()[0], expected.values("pipeline.timesteps").len());
+        let grid = [tokens("height"), tokens("width")];
+        let mut prepared = Prepared::new(&Device::Cpu, config, txt_len, grid, steps).unwrap();
+        prepare(
+            &mut prepared,
             &weights,
             &Conditioning {
                 txt: txt.matrix(),
                 pooled: Matrix::new(&pooled, 1, pooled.len()),
                 timesteps: &expected.values("pipeline.timesteps"),
                 guidance,
-                grid: [tokens("height"), tokens("width")],
             },
         )
         .unwrap();

@@ -10,6 +10,7 @@ use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
+use crate::model::flux::ModulationLayout;
 use crate::model::flux::rope;
 use crate::model::weights::flux::EmbedderWeights;
 use crate::model::weights::flux::FluxWeights;
@@ -42,8 +43,29 @@ pub struct Conditioning<'a> {
     pub timesteps: &'a [f32],
     /// The guidance strength, times 1000; needed exactly when the model embeds it.
     pub guidance: Option<f32>,
-    /// Rows and columns of image tokens.
-    pub grid: [usize; 2],
+}
+
+impl Prepared {
+    /// Buffers for images of one size, number of text tokens and number of steps, with the parts that
+    /// depend on nothing else.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::Cuda`].
+    pub fn new(
+        device: &Device,
+        config: &FluxConfig,
+        txt_len: usize,
+        [rows, columns]: [usize; 2],
+        steps: usize,
+    ) -> Result<Self> {
+        let modulation = ModulationLayout::new(config).columns();
+        Ok(Self {
+            txt: Tensor::empty(device, [txt_len, config.hidden_size()])?,
+            rope: rope::table(txt_len, rows, columns, config.axes_dims_rope).to_device(device)?,
+            modulation: Tensor::empty(device, [steps, modulation])?,
+            attention_scale: config.attention_scale(),
+        })
+    }
 }
 
 /// Computes the constants of an image.
@@ -51,30 +73,19 @@ pub struct Conditioning<'a> {
 /// # Errors
 /// [`Error::Request`] when guidance is missing, [`Error::Shape`] when operands do not fit.
 pub fn prepare(
-    device: &Device,
+    prepared: &mut Prepared,
     weights: &FluxWeights,
     conditioning: &Conditioning<'_>,
-) -> Result<Prepared> {
-    let config = &weights.config;
+) -> Result<()> {
+    let device = &prepared.txt.device();
     let [txt_len, _] = conditioning.txt.shape();
-    let mut txt = Tensor::empty(device, [txt_len, config.hidden_size()])?;
     let segments = whole(&weights.context_embedder, txt_len);
-    gemm(txt.matrix_mut(), conditioning.txt, None, &segments, Activation::None)?;
+    gemm(prepared.txt.matrix_mut(), conditioning.txt, None, &segments, Activation::None)?;
 
     let vec = activated_vec(device, weights, conditioning)?;
     let [steps, _] = vec.shape();
-    let [columns, _] = weights.modulation.weight.shape();
-    let mut modulation = Tensor::empty(device, [steps, columns])?;
     let segments = whole(&weights.modulation, steps);
-    gemm(modulation.matrix_mut(), vec.matrix(), None, &segments, Activation::None)?;
-
-    let [rows, grid_columns] = conditioning.grid;
-    Ok(Prepared {
-        txt,
-        rope: rope::table(txt_len, rows, grid_columns, config.axes_dims_rope).to_device(device)?,
-        modulation,
-        attention_scale: config.attention_scale(),
-    })
+    gemm(prepared.modulation.matrix_mut(), vec.matrix(), None, &segments, Activation::None)
 }
 
 /// `SiLU(vec) [steps, D]`, `vec` being the sum of the time, guidance and text embeddings.

@@ -1,0 +1,84 @@
+//! What images of one size share: memory of the steps, and on CUDA the recorded step.
+
+use std::collections::VecDeque;
+
+use crate::device::Act;
+use crate::device::Device;
+use crate::device::Graph;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::model::config::FluxConfig;
+use crate::model::flux::Prepared;
+use crate::model::flux::Workspace;
+use crate::pipeline::Settings;
+
+/// Sizes whose memory is kept: enough to go back and forth between two.
+const KEPT: usize = 2;
+
+/// What decides the shapes: rows and columns of image tokens, text tokens, steps.
+pub(crate) type SessionKey = [usize; 4];
+
+/// Memory for images of one size, at fixed addresses: a recorded step holds them.
+#[derive(Debug)]
+pub(crate) struct Session {
+    key: SessionKey,
+    pub(crate) prepared: Prepared,
+    pub(crate) workspace: Workspace,
+    /// `[I, in_channels]`.
+    pub(crate) latents: Tensor<Act, 2>,
+    /// `[I, out_channels]`.
+    pub(crate) velocity: Tensor<Act, 2>,
+    /// `[steps + 1]`.
+    pub(crate) sigmas: Tensor<f32, 1>,
+    /// `[1]`: the step that comes next.
+    pub(crate) step: Tensor<u32, 1>,
+    /// One step, recorded at the first image.
+    pub(crate) graph: Option<Graph>,
+}
+
+impl Session {
+    fn new(device: &Device, config: &FluxConfig, key: SessionKey) -> Result<Self> {
+        let [rows, columns, txt_len, steps] = key;
+        let img_len = rows * columns;
+        Ok(Self {
+            key,
+            prepared: Prepared::new(device, config, txt_len, [rows, columns], steps)?,
+            workspace: Workspace::new(device, config, txt_len + img_len)?,
+            latents: Tensor::empty(device, [img_len, config.in_channels])?,
+            velocity: Tensor::empty(device, [img_len, config.out_channels()])?,
+            sigmas: Tensor::empty(device, [steps + 1])?,
+            step: Tensor::empty(device, [1])?,
+            graph: None,
+        })
+    }
+}
+
+/// The sessions of the last few sizes, latest first.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    kept: VecDeque<Session>,
+}
+
+impl Sessions {
+    /// The session of these settings and that many text tokens, made now if there is none.
+    pub(crate) fn get(
+        &mut self,
+        device: &Device,
+        config: &FluxConfig,
+        settings: &Settings,
+        txt_len: usize,
+    ) -> Result<&mut Session> {
+        let [rows, columns] = settings.grid();
+        let key = [rows, columns, txt_len, settings.steps];
+        let found = self.kept.iter().position(|session| session.key == key);
+        let session = match found.and_then(|index| self.kept.remove(index)) {
+            Some(session) => session,
+            None => {
+                self.kept.truncate(KEPT - 1);
+                Session::new(device, config, key)?
+            }
+        };
+        self.kept.push_front(session);
+        Ok(&mut self.kept[0])
+    }
+}
