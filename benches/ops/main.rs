@@ -14,6 +14,7 @@ mod layernorm;
 mod layernorm_modulate;
 mod noise;
 mod pack;
+mod random_normal;
 mod rmsnorm;
 mod timestep_embedding;
 mod to_rgb8;
@@ -61,6 +62,7 @@ fn main() {
         layernorm_modulate::run,
         noise::run,
         pack::run,
+        random_normal::run,
         rmsnorm::run,
         timestep_embedding::run,
         to_rgb8::run,

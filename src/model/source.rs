@@ -7,6 +7,7 @@ mod fit;
 mod folder;
 mod model_files;
 mod single_file;
+mod synthetic;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -27,9 +28,6 @@ use crate::model::hf_cache;
 use crate::model::hf_cache::Env;
 use crate::model::hf_cache::HubId;
 use crate::model::weights::naming::Component;
-
-/// Models generated on the device from a seed.
-const SYNTHETIC: [&str; 2] = ["synthetic:flux-dev", "synthetic:flux-schnell"];
 
 /// What the user asked for; the paths replace parts of the model.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -60,8 +58,7 @@ impl ModelSource {
     /// Finds the model's files; weights are not opened, except to see what an all-in-one file holds.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], [`Error::Config`] for a pipeline of another kind,
-    /// [`Error::Device`] for a synthetic model.
+    /// [`Error::ModelNotFound`], [`Error::Config`] for a pipeline of another kind.
     pub fn resolve(&self) -> Result<ModelFiles> {
         self.resolve_with(&hf_cache::process_env)
     }
@@ -74,8 +71,8 @@ impl ModelSource {
         let path = Path::new(&self.model);
         if self.model == "demo" {
             folder::diffusers(self, &demo::folder()?)
-        } else if self.model.starts_with("synthetic:") {
-            Err(self.synthetic())
+        } else if self.model.starts_with(synthetic::PREFIX) {
+            synthetic::files(self)
         } else if path.is_dir() {
             let folder = Folder::Disk(path.into());
             match folder::is_diffusers(&folder) {
@@ -148,18 +145,6 @@ impl ModelSource {
             searched: format!("its {name} is not in {}", place.display()),
             advice,
         }
-    }
-
-    fn synthetic(&self) -> Error {
-        if SYNTHETIC.contains(&&*self.model) {
-            let reason =
-                format!("model `{}` needs a CUDA device: its weights are made there", self.model);
-            return Error::Device { reason };
-        }
-        let model = self.model.clone();
-        let searched = "it is not one of the synthetic models".into();
-        let advice = format!("use {}", SYNTHETIC.join(" or "));
-        Error::ModelNotFound { model, searched, advice }
     }
 }
 

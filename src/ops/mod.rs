@@ -18,6 +18,7 @@ pub mod layernorm;
 pub mod layernorm_modulate;
 pub mod noise;
 pub mod pack;
+pub mod random_normal;
 pub mod rmsnorm;
 pub mod timestep_embedding;
 pub mod to_rgb8;

@@ -14,6 +14,7 @@ use crate::model::flux::prepare::Conditioning;
 use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
+use crate::model::source::Weights;
 use crate::model::vae;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::vae::VaeWeights;
@@ -108,6 +109,12 @@ impl EngineBuilder {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);
         }
         let files = self.source.resolve()?;
+        if matches!((&device, &files.transformer.weights), (Device::Cpu, Weights::Synthetic { .. }))
+        {
+            let reason =
+                format!("model `{}` needs a CUDA device: its weights are made there", files.name);
+            return Err(Error::Device { reason });
+        }
         let placement = Placement { device, dtype: precision.weights };
         let components = Components::load(&files, &placement)?;
         components.device.synchronize()?;

@@ -9,6 +9,7 @@ use crate::files::File;
 use crate::files::Folder;
 use crate::model::config::SchedulerConfig;
 use crate::model::source::ModelFiles;
+use crate::model::source::Weights;
 use crate::model::tokenizer::ClipTokenizer;
 use crate::model::tokenizer::T5Tokenizer;
 use crate::model::weights::clip::ClipWeights;
@@ -96,6 +97,7 @@ impl Components {
     /// What a request without values gets.
     pub(crate) fn defaults(&self, files: &ModelFiles) -> Result<Defaults> {
         let guided = self.flux.config.guidance_embeds;
+        let synthetic = matches!(files.transformer.weights, Weights::Synthetic { .. });
         // The VAE's own size, made one that can be drawn.
         let side = (self.vae.config.sample_size / TOKEN * TOKEN).clamp(TOKEN, MAX_SIDE);
         Ok(Defaults {
@@ -105,6 +107,9 @@ impl Components {
             steps: if guided { 28 } else { 4 },
             guidance: guided.then_some(3.5),
             max_sequence_length: match tokenizer_length(files.tokenizers()?.1)? {
+                // The tokenizer is the demo model's, which is used with few tokens.
+                Some(_) if synthetic && guided => MAX_T5_TOKENS,
+                Some(_) if synthetic => SCHNELL_T5_TOKENS,
                 Some(length) => length.min(MAX_T5_TOKENS),
                 None if guided => MAX_T5_TOKENS,
                 None => SCHNELL_T5_TOKENS,

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
-use flux_rt::Error;
 use flux_rt::files;
 use flux_rt::model::config::FluxConfig;
 use flux_rt::model::source::ModelFiles;
@@ -307,8 +306,6 @@ fn what_does_not_exist_is_told_with_the_nearest_name() {
     assert!(
         error.to_string().contains("did you mean") && error.to_string().contains("flux-schnell")
     );
-    let error = ModelSource::new("synthetic:flux-dev").resolve_with(&no_env).unwrap_err();
-    assert!(matches!(&error, Error::Device { reason } if reason.contains("needs a CUDA device")));
     let error = ModelSource::new("synthetic:sd3").resolve_with(&no_env).unwrap_err().to_string();
     assert!(error.contains("synthetic:flux-schnell"), "{error}");
 }

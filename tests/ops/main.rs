@@ -23,6 +23,7 @@ mod layernorm;
 mod layernorm_modulate;
 mod noise;
 mod pack;
+mod random_normal;
 mod rmsnorm;
 mod timestep_embedding;
 mod to_rgb8;

@@ -1,5 +1,7 @@
 //! Whether the networks of a model fit each other: configs that are each sound may not be.
 
+use std::path::Path;
+
 use crate::error::Error;
 use crate::error::Result;
 use crate::files::File;
@@ -80,6 +82,7 @@ fn unfit(part: &ComponentFiles, field: &str, expected: String, actual: usize) ->
     let path = match (&part.config, &part.weights) {
         (Some(file), _) | (None, Weights::File(file)) => File::path(file),
         (None, Weights::Folder(folder)) => folder.path(),
+        (None, Weights::Synthetic { .. }) => Path::new("synthetic"),
     };
     let (path, field) = (path.into(), field.into());
     Error::Config { path, field, expected, actual: actual.to_string() }

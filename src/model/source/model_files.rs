@@ -60,6 +60,11 @@ pub enum Weights {
     Folder(Folder),
     /// A single file, which may hold other networks too.
     File(File),
+    /// None: they are made from a seed where the network runs.
+    Synthetic {
+        /// Of all its random numbers.
+        seed: u64,
+    },
 }
 
 impl ComponentFiles {
@@ -76,6 +81,11 @@ impl ComponentFiles {
         match &self.weights {
             Weights::Folder(folder) => Checkpoint::open_folder(folder),
             Weights::File(file) => Checkpoint::open(file),
+            Weights::Synthetic { .. } => Err(Error::ModelNotFound {
+                model: self.component.folder().into(),
+                searched: "a synthetic model has no weight files".into(),
+                advice: "name a model that has".into(),
+            }),
         }
     }
 
@@ -87,6 +97,7 @@ impl ComponentFiles {
         match &self.weights {
             Weights::Folder(folder) => Ok(weight_files(folder)?.files),
             Weights::File(file) => Ok(vec![file.clone()]),
+            Weights::Synthetic { .. } => Ok(Vec::new()),
         }
     }
 
@@ -177,6 +188,9 @@ impl ModelFiles {
     /// Those of its config and of [`FluxWeights::load`].
     pub fn load_flux(&self, placement: impl Into<Placement>) -> Result<FluxWeights> {
         let placement = placement.into();
+        if let Weights::Synthetic { seed } = self.transformer.weights {
+            return FluxWeights::synthetic(&self.flux_config()?, placement, seed);
+        }
         self.transformer.with(FluxConfig::read, FluxConfig::infer, |reader, config| {
             FluxWeights::load(reader, &config, placement.clone())
         })
@@ -188,6 +202,9 @@ impl ModelFiles {
     /// Those of its config and of [`VaeWeights::load`].
     pub fn load_vae(&self, placement: impl Into<Placement>) -> Result<VaeWeights> {
         let placement = placement.into();
+        if let Weights::Synthetic { seed } = self.vae.weights {
+            return VaeWeights::synthetic(&self.vae_config()?, placement, seed);
+        }
         self.vae.with(VaeConfig::read, VaeConfig::infer, |reader, config| {
             VaeWeights::load(reader, &config, placement.clone())
         })
@@ -199,6 +216,9 @@ impl ModelFiles {
     /// Those of its config and of [`ClipWeights::load`].
     pub fn load_clip(&self, placement: impl Into<Placement>) -> Result<ClipWeights> {
         let placement = placement.into();
+        if let Weights::Synthetic { seed } = self.text_encoder.weights {
+            return ClipWeights::synthetic(&self.clip_config()?, placement, seed);
+        }
         self.text_encoder.with(ClipConfig::read, ClipConfig::infer, |reader, config| {
             ClipWeights::load(reader, &config, placement.clone())
         })
@@ -210,6 +230,9 @@ impl ModelFiles {
     /// Those of its config and of [`T5Weights::load`].
     pub fn load_t5(&self, placement: impl Into<Placement>) -> Result<T5Weights> {
         let placement = placement.into();
+        if let Weights::Synthetic { seed } = self.text_encoder_2.weights {
+            return T5Weights::synthetic(&self.t5_config()?, placement, seed);
+        }
         self.text_encoder_2.with(T5Config::read, T5Config::infer, |reader, config| {
             T5Weights::load(reader, &config, placement.clone())
         })

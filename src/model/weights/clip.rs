@@ -4,6 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::ClipConfig;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::synthetic::Synthetic;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -62,6 +63,18 @@ impl ClipWeights {
         placement: impl Into<Placement>,
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
+    }
+
+    /// Random weights, from `seed`.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub fn synthetic(
+        config: &ClipConfig,
+        placement: impl Into<Placement>,
+        seed: u64,
+    ) -> Result<Self> {
+        Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 
     fn read(reader: &mut impl TensorSource, config: &ClipConfig) -> Result<Self> {

@@ -4,6 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::T5Config;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::synthetic::Synthetic;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -53,6 +54,18 @@ impl T5Weights {
         placement: impl Into<Placement>,
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
+    }
+
+    /// Random weights, from `seed`.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub fn synthetic(
+        config: &T5Config,
+        placement: impl Into<Placement>,
+        seed: u64,
+    ) -> Result<Self> {
+        Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 
     fn read(reader: &mut impl TensorSource, config: &T5Config) -> Result<Self> {

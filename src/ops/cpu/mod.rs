@@ -12,6 +12,7 @@ pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;
 pub(super) mod noise;
 pub(super) mod pack;
+pub(super) mod random_normal;
 pub(super) mod rmsnorm;
 pub(super) mod timestep_embedding;
 pub(super) mod to_rgb8;

@@ -17,6 +17,7 @@ pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;
 pub(super) mod noise;
 pub(super) mod pack;
+pub(super) mod random_normal;
 pub(super) mod rmsnorm;
 mod tile;
 pub(super) mod timestep_embedding;

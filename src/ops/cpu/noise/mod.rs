@@ -5,7 +5,7 @@
 
 mod box_muller;
 mod mt19937;
-mod philox;
+pub(super) mod philox;
 
 use std::f64::consts::TAU;
 

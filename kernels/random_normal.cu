@@ -1,0 +1,62 @@
+/* out [n] = std * N(0, 1), rounded to bf16: weights of synthetic models. Element 4 i + j is number j of
+   Philox counter (i, stream) under the seed. Oracle: src/ops/cpu/random_normal.rs, launcher:
+   src/ops/cuda/random_normal.rs.
+
+   Entry random_normal: grid (ceil(n / 2048)), 256 threads, no dynamic shared memory. */
+
+#include "common/philox.cuh"
+#include "common/vector_io.cuh"
+
+#include <cstddef>
+#include <cstdint>
+#include <cuda_bf16.h>
+
+namespace flux_rt {
+
+struct RandomNormalParams {
+    __nv_bfloat16 *out; // [count], 16-byte aligned
+    int64_t count;      // n; matrices of several billion weights exist
+    uint32_t seed_low;  // of the 64-bit seed
+    uint32_t seed_high; // likewise
+    uint32_t stream;    // tensors of one seed differ in it
+    float std;
+};
+static_assert(sizeof(RandomNormalParams) == 32, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, out) == 0, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, count) == 8, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, seed_low) == 16, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, seed_high) == 20, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, stream) == 24, "mirrored by the launcher");
+static_assert(offsetof(RandomNormalParams, std) == 28, "mirrored by the launcher");
+
+} // namespace flux_rt
+
+extern "C" __global__ void __launch_bounds__(256)
+    random_normal(const __grid_constant__ flux_rt::RandomNormalParams params) {
+    using namespace flux_rt;
+    const int64_t first = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * 8;
+    if (first >= params.count) {
+        return;
+    }
+    float values[8];
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+        const uint64_t index = static_cast<uint64_t>(first / 4 + part);
+        uint32_t words[4] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                             params.stream, 0};
+        philox(words, params.seed_low, params.seed_high);
+        box_muller(values[4 * part], values[4 * part + 1], words[0], words[1]);
+        box_muller(values[4 * part + 2], values[4 * part + 3], words[2], words[3]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        values[i] *= params.std;
+    }
+    if (first + 8 <= params.count) {
+        store(params.out + first, values);
+        return;
+    }
+    for (int i = 0; first + i < params.count; ++i) {
+        params.out[first + i] = __float2bfloat16_rn(values[i]);
+    }
+}
