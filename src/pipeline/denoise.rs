@@ -50,6 +50,14 @@ pub(crate) fn denoise(
             }
             Ok(())
         }
+        Device::Cuda(cuda) if cuda.is_profiling() => {
+            // One by one, so that each launch can be timed.
+            for done in 1..=steps {
+                step(session, weights, rounding)?;
+                report(done, steps, observer)?;
+            }
+            Ok(())
+        }
         Device::Cuda(cuda) => {
             let graph = match session.graph.take() {
                 Some(graph) => graph,

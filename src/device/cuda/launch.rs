@@ -3,11 +3,13 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
+use crate::device::cuda::Work;
 use crate::device::cuda::check;
 use crate::error::Result;
 
@@ -20,6 +22,15 @@ pub(crate) struct Launch {
     pub(crate) threads: u32,
     /// Dynamic shared memory of a block.
     pub(crate) smem_bytes: u32,
+    /// What it has to do, for rates.
+    pub(crate) work: Work,
+}
+
+impl Launch {
+    /// The same, with what it has to do.
+    pub(crate) fn doing(self, work: Work) -> Self {
+        Self { work, ..self }
+    }
 }
 
 impl Cuda {
@@ -30,7 +41,16 @@ impl Cuda {
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] if there is no such kernel or the driver refuses.
-    pub(crate) fn launch<P: Pod>(&self, entry: &str, launch: Launch, params: &P) -> Result<()> {
+    pub(crate) fn launch<P: Pod>(
+        self: &Arc<Self>,
+        entry: &str,
+        launch: Launch,
+        params: &P,
+    ) -> Result<()> {
+        self.timed(entry, launch.work, || self.start(entry, launch, params))
+    }
+
+    fn start<P: Pod>(&self, entry: &str, launch: Launch, params: &P) -> Result<()> {
         let function = self.function(entry, launch.smem_bytes)?;
         let [grid_x, grid_y, grid_z] = launch.grid;
         let config = sys::CUlaunchConfig {

@@ -10,6 +10,7 @@ mod buffer;
 mod event;
 mod graph;
 mod launch;
+mod profile;
 mod upload;
 
 use std::collections::HashMap;
@@ -35,6 +36,9 @@ pub(crate) use buffer::Buffer;
 pub use event::CudaEvent;
 pub use graph::Graph;
 pub(crate) use launch::Launch;
+pub use profile::KernelTime;
+pub use profile::Profile;
+pub use profile::Work;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
 const BLOCK_BYTES: usize = 64 << 20;
@@ -55,6 +59,7 @@ pub struct Cuda {
     stream: sys::CUstream,
     arena: Mutex<Arena>,
     ring: Ring,
+    profile: profile::Slot,
     functions: Mutex<HashMap<String, Function>>,
     modules: Mutex<HashMap<&'static str, LoadedModule>>,
 }
@@ -168,6 +173,7 @@ impl Cuda {
             stream,
             arena: Mutex::default(),
             ring: Ring::default(),
+            profile: profile::Slot::default(),
             functions: Mutex::default(),
             modules: Mutex::default(),
         }))

@@ -87,7 +87,9 @@ impl Cuda {
         for (name, work, start, end) in recorder.launches {
             let ms = f64::from(end.ms_since(&start)?);
             match kernels.iter_mut().find(|kernel| kernel.name == name && kernel.work == work) {
-                Some(kernel) => (kernel.launches, kernel.ms) = (kernel.launches + 1, kernel.ms + ms),
+                Some(kernel) => {
+                    (kernel.launches, kernel.ms) = (kernel.launches + 1, kernel.ms + ms)
+                }
                 None => kernels.push(KernelTime { name, work, launches: 1, ms }),
             }
         }

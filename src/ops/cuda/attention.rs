@@ -1,10 +1,13 @@
 //! Launcher of `attention`.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Launch;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::attention::Mask;
 use crate::ops::cuda::blocks;
@@ -34,7 +37,7 @@ struct Kernel(&'static str, usize, u32, u32);
 /// Shared memory that a block of `attention_wide` takes; cards other than A100 and H100 have less.
 const WIDE_SMEM_BYTES: u32 = 148_480;
 
-fn kernel(cuda: &Cuda, head_dim: usize, mask: Mask<'_>) -> Kernel {
+fn kernel(cuda: &Arc<Cuda>, head_dim: usize, mask: Mask<'_>) -> Kernel {
     match (head_dim, mask) {
         (128, Mask::None) => Kernel("attention_d128", 128, 128, 81_920),
         (64, Mask::None) => Kernel("attention_d64", 128, 128, 40_960),
@@ -49,7 +52,7 @@ fn kernel(cuda: &Cuda, head_dim: usize, mask: Mask<'_>) -> Kernel {
 }
 
 pub(crate) fn attention(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     qkv: &Tensor<Act, 4>,
     mask: Mask<'_>,
@@ -88,5 +91,7 @@ pub(crate) fn attention(
         scale,
     };
     let grid = [blocks(OP, seq, queries)?, params.heads.unsigned_abs(), 1];
-    cuda.launch(entry, Launch { grid, threads, smem_bytes }, &params)
+    let pairs = if matches!(mask, Mask::Causal) { seq * (seq + 1) / 2 } else { seq * seq };
+    let work = Work::Flops(4 * pairs * heads * head_dim);
+    cuda.launch(entry, Launch { grid, threads, smem_bytes, work }, &params)
 }

@@ -1,8 +1,11 @@
 //! Launcher of `conv2d`.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::conv2d::Stride;
@@ -35,7 +38,7 @@ kernel_params!(Params, 88, {
 });
 
 pub(crate) fn conv2d(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<Act, 3>,
     x: &Tensor<Act, 3>,
     residual: Option<&Tensor<Act, 3>>,
@@ -76,5 +79,7 @@ pub(crate) fn conv2d(
         round_like_diffusers: cuda.round_like_diffusers(),
     };
     let entry = format!("conv2d_{}{}", tiling.tile.name(), if scalar { "_scalar" } else { "" });
-    cuda.launch(&entry, tiling.launch(OP)?, &params)
+    cuda.note_input(OP, params.x, [in_height * in_width, in_channels, in_channels])?;
+    let work = Work::Flops(2 * pixels * out_channels * conv.kernel * conv.kernel * in_channels);
+    cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }

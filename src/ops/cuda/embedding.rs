@@ -1,9 +1,12 @@
 //! Launcher of `embedding`: a block a row.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::gemm::bf16_weight;
@@ -27,7 +30,7 @@ kernel_params!(Params, 48, {
 });
 
 pub(crate) fn embedding(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     ids: &Tensor<u32, 1>,
     table: &Weight,
@@ -50,5 +53,6 @@ pub(crate) fn embedding(
         out_stride: int(OP, "stride", out.stride())?,
         vocabulary: int(OP, "V", vocabulary)?,
     };
-    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128), &params)
+    let work = Work::Bytes(4 * rows * columns);
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128).doing(work), &params)
 }

@@ -1,8 +1,11 @@
 //! Launcher of `euler_step`: all threads read the step counter, then a launch of its own advances it.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::elementwise_grid;
 use crate::ops::cuda::int;
@@ -25,7 +28,7 @@ kernel_params!(Params, 48, {
 });
 
 pub(crate) fn euler_step(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     latents: &Tensor<Act, 2>,
     velocity: &Tensor<Act, 2>,
     sigmas: &Tensor<f32, 1>,
@@ -48,7 +51,8 @@ pub(crate) fn euler_step(
     };
     // A step of no latents still counts.
     if count > 0 {
-        cuda.launch(OP, elementwise_grid(OP, count)?, &params)?;
+        let work = Work::Bytes(6 * count);
+        cuda.launch(OP, elementwise_grid(OP, count)?.doing(work), &params)?;
     }
     cuda.launch("euler_step_advance", linear_grid(1, 1), &params)
 }

@@ -1,9 +1,12 @@
 //! Launcher of `gated_gelu`: blocks of 2,048 columns of a row.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -24,7 +27,7 @@ kernel_params!(Params, 40, {
 });
 
 pub(crate) fn gated_gelu(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     hidden: Matrix<'_, Act>,
 ) -> Result<()> {
@@ -42,5 +45,6 @@ pub(crate) fn gated_gelu(
         round_like_diffusers: cuda.round_like_diffusers(),
         reserved: 0,
     };
-    cuda.launch(OP, row_grid(OP, "S", blocks(OP, columns, 2048)?, rows, 256)?, &params)
+    let work = Work::Bytes(6 * rows * columns);
+    cuda.launch(OP, row_grid(OP, "S", blocks(OP, columns, 2048)?, rows, 256)?.doing(work), &params)
 }

@@ -1,10 +1,13 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
@@ -67,7 +70,7 @@ pub(super) fn pair<'s, S>(op: &'static str, segments: &'s [S]) -> Result<[&'s S;
 }
 
 pub(crate) fn gemm(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     a: Matrix<'_, Act>,
     residual: Option<Matrix<'_, Act>>,
@@ -126,7 +129,9 @@ pub(crate) fn gemm(
         Activation::QuickGelu => "quick_gelu",
     };
     let entry = format!("gemm_{}_{suffix}", tiling.tile.name());
-    cuda.launch(&entry, tiling.launch(OP)?, &params)
+    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
+    let work = Work::Flops(2 * rows * columns * k);
+    cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }
 
 /// The tiles that there is an entry of: embedders and CLIP have few rows, so SiLU and quick-GELU

@@ -1,10 +1,13 @@
 //! Launcher of `gemm_qkv`: one launch for one or two segments.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
@@ -56,7 +59,7 @@ fn suits(head_dim: usize) -> &'static [Tile] {
 
 #[expect(clippy::cast_possible_truncation, reason = "eps is an f32 in the reference too")]
 pub(crate) fn gemm_qkv(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
     mlp: Option<&MatrixMut<'_, Act>>,
     a: Matrix<'_, Act>,
@@ -113,5 +116,7 @@ pub(crate) fn gemm_qkv(
         expect_aligned(OP, "operand", address)?;
     }
     let entry = format!("gemm_qkv_{}", tiling.tile.name());
-    cuda.launch(&entry, tiling.launch(OP)?, &params)
+    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
+    let work = Work::Flops(2 * rows * (3 * part + mlp_width) * k);
+    cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }

@@ -1,8 +1,11 @@
 //! Launcher of `groupnorm_silu`: sums of blocks of pixels, their total, then the pixels again.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -37,7 +40,7 @@ kernel_params!(Params, 80, {
 });
 
 pub(crate) fn groupnorm_silu(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<Act, 3>,
     x: &Tensor<Act, 3>,
     norm: GroupNorm<'_>,
@@ -82,10 +85,18 @@ pub(crate) fn groupnorm_silu(
         round_like_diffusers: cuda.round_like_diffusers(),
         reserved: 0,
     };
-    cuda.launch("groupnorm_silu_partial", linear_grid(count, 256), &params)?;
+    cuda.launch(
+        "groupnorm_silu_partial",
+        linear_grid(count, 256).doing(Work::Bytes(2 * pixels * channels)),
+        &params,
+    )?;
     let groups = blocks(OP, norm.groups, 1)?;
     cuda.launch("groupnorm_silu_combine", linear_grid(groups, 256), &params)?;
-    cuda.launch("groupnorm_silu_apply", linear_grid(count, 256), &params)
+    cuda.launch(
+        "groupnorm_silu_apply",
+        linear_grid(count, 256).doing(Work::Bytes(4 * pixels * channels)),
+        &params,
+    )
 }
 
 /// Pixels of a block whose threads handle one each of a pixel's `slots`: the four that a thread loads

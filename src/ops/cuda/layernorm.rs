@@ -1,10 +1,13 @@
 //! Launcher of `layernorm`: a block a row.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -27,7 +30,7 @@ kernel_params!(Params, 56, {
 });
 
 pub(crate) fn layernorm(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     x: Matrix<'_, Act>,
     weight: &Tensor<f32, 1>,
@@ -50,5 +53,6 @@ pub(crate) fn layernorm(
         eps,
         reserved: 0,
     };
-    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128), &params)
+    let work = Work::Bytes(4 * rows * columns);
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128).doing(work), &params)
 }

@@ -1,9 +1,12 @@
 //! Launcher of `layernorm_modulate`: a block a row, one launch for one or two segments.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::gemm::pair;
@@ -37,7 +40,7 @@ kernel_params!(Params, 80, {
 });
 
 pub(crate) fn layernorm_modulate(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     x: Matrix<'_, Act>,
     segments: &[ModulateSegment<'_>],
@@ -73,5 +76,6 @@ pub(crate) fn layernorm_modulate(
         eps: EPS_F32,
         round_like_diffusers: cuda.round_like_diffusers(),
     };
-    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128), &params)
+    let work = Work::Bytes(4 * rows * columns);
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128).doing(work), &params)
 }

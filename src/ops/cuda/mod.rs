@@ -25,6 +25,7 @@ pub(super) mod to_rgb8;
 pub(super) mod upsample;
 
 use crate::device::Launch;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::expect;
 
@@ -71,7 +72,7 @@ fn blocks(op: &'static str, count: usize, each: usize) -> Result<u32> {
 
 /// A grid of one dimension without dynamic shared memory.
 fn linear_grid(blocks: u32, threads: u32) -> Launch {
-    Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0 }
+    Launch { grid: [blocks, 1, 1], threads, smem_bytes: 0, work: Work::None }
 }
 
 /// A grid of one dimension whose blocks of 256 threads each cover 2,048 of `count` elements.
@@ -89,5 +90,10 @@ fn row_grid(
 ) -> Result<Launch> {
     let most = usize::from(u16::MAX);
     expect(op, what, rows <= most, || (format!("at most {most}"), rows.to_string()))?;
-    Ok(Launch { grid: [blocks_x, blocks(op, rows, 1)?, 1], threads, smem_bytes: 0 })
+    Ok(Launch {
+        grid: [blocks_x, blocks(op, rows, 1)?, 1],
+        threads,
+        smem_bytes: 0,
+        work: Work::None,
+    })
 }

@@ -1,7 +1,10 @@
 //! Launcher of `noise`: a CUDA generator's numbers, as a launch of `PyTorch` deals them out.
 
+use std::sync::Arc;
+
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -23,7 +26,7 @@ kernel_params!(Params, 32, {
 });
 
 pub(crate) fn noise(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<f32, 4>,
     grid: Grid,
     dtype: NoiseDtype,
@@ -45,5 +48,6 @@ pub(crate) fn noise(
         round_to_bf16: i32::from(dtype == NoiseDtype::Bf16),
         reserved: 0,
     };
-    cuda.launch(OP, linear_grid(drawing, 256), &params)
+    let work = Work::Bytes(4 * count);
+    cuda.launch(OP, linear_grid(drawing, 256).doing(work), &params)
 }

@@ -1,8 +1,11 @@
 //! Launchers of `pack` and `unpack`: a thread an element.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -29,7 +32,7 @@ kernel_params!(UnpackParams, 40, {
     36 round_like_diffusers: i32,
 });
 
-pub(crate) fn pack(cuda: &Cuda, out: &Tensor<Act, 2>, latents: &Tensor<f32, 3>) -> Result<()> {
+pub(crate) fn pack(cuda: &Arc<Cuda>, out: &Tensor<Act, 2>, latents: &Tensor<f32, 3>) -> Result<()> {
     const OP: &str = "pack";
     let [channels, height, width] = latents.shape();
     let count = channels * height * width;
@@ -46,11 +49,12 @@ pub(crate) fn pack(cuda: &Cuda, out: &Tensor<Act, 2>, latents: &Tensor<f32, 3>) 
         width: int(OP, "w", width)?,
         reserved: 0,
     };
-    cuda.launch(OP, linear_grid(blocks(OP, count, 256)?, 256), &params)
+    let work = Work::Bytes(6 * count);
+    cuda.launch(OP, linear_grid(blocks(OP, count, 256)?, 256).doing(work), &params)
 }
 
 pub(crate) fn unpack(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<Act, 3>,
     packed: &Tensor<Act, 2>,
     scaling: f32,
@@ -74,5 +78,6 @@ pub(crate) fn unpack(
         shift,
         round_like_diffusers: cuda.round_like_diffusers(),
     };
-    cuda.launch(OP, linear_grid(blocks(OP, count, 256)?, 256), &params)
+    let work = Work::Bytes(4 * count);
+    cuda.launch(OP, linear_grid(blocks(OP, count, 256)?, 256).doing(work), &params)
 }

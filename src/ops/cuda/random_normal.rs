@@ -1,9 +1,12 @@
 //! Launcher of `random_normal`.
 
+use std::sync::Arc;
+
 use half::bf16;
 
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::elementwise_grid;
 use crate::ops::cuda::kernel_params;
@@ -21,7 +24,7 @@ kernel_params!(Params, 32, {
 });
 
 pub(crate) fn random_normal(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<bf16, 2>,
     std: f32,
     random: RandomStream,
@@ -38,5 +41,6 @@ pub(crate) fn random_normal(
         stream: random.stream,
         std,
     };
-    cuda.launch(OP, elementwise_grid(OP, count)?, &params)
+    let work = Work::Bytes(2 * count);
+    cuda.launch(OP, elementwise_grid(OP, count)?.doing(work), &params)
 }

@@ -2,6 +2,7 @@
 
 use crate::device::Cuda;
 use crate::device::Launch;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 
@@ -78,7 +79,12 @@ impl Tiling {
             Tile::T64x128 => (128, 98_304),
             Tile::T128x256 => (256, 98_304),
         };
-        Ok(Launch { grid: [blocks(op, self.count, 1)?, 1, 1], threads, smem_bytes })
+        Ok(Launch {
+            grid: [blocks(op, self.count, 1)?, 1, 1],
+            threads,
+            smem_bytes,
+            work: Work::None,
+        })
     }
 }
 

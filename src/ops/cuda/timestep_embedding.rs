@@ -1,5 +1,7 @@
 //! Launcher of `timestep_embedding`: blocks of 128 frequencies of a row.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::MatrixMut;
@@ -22,7 +24,7 @@ kernel_params!(Params, 32, {
 });
 
 pub(crate) fn timestep_embedding(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     values: &Tensor<f32, 1>,
 ) -> Result<()> {

@@ -1,8 +1,11 @@
 //! Launcher of `to_rgb8`: eight elements a thread.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::elementwise_grid;
 use crate::ops::cuda::int;
@@ -19,7 +22,7 @@ kernel_params!(Params, 24, {
 });
 
 pub(crate) fn to_rgb8(
-    cuda: &Cuda,
+    cuda: &Arc<Cuda>,
     out: &Tensor<u8, 3>,
     image: &Tensor<Act, 3>,
     rounding: PixelRounding,
@@ -34,5 +37,6 @@ pub(crate) fn to_rgb8(
         count: int(OP, "image", count)?,
         round_like_diffusers: i32::from(rounding == PixelRounding::DiffusersBf16),
     };
-    cuda.launch(OP, elementwise_grid(OP, count)?, &params)
+    let work = Work::Bytes(3 * count);
+    cuda.launch(OP, elementwise_grid(OP, count)?.doing(work), &params)
 }

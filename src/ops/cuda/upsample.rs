@@ -1,8 +1,11 @@
 //! Launcher of `upsample`: blocks of 2,048 elements of an image row.
 
+use std::sync::Arc;
+
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Tensor;
+use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -20,7 +23,7 @@ kernel_params!(Params, 32, {
     28 reserved: i32,
 });
 
-pub(crate) fn upsample(cuda: &Cuda, out: &Tensor<Act, 3>, x: &Tensor<Act, 3>) -> Result<()> {
+pub(crate) fn upsample(cuda: &Arc<Cuda>, out: &Tensor<Act, 3>, x: &Tensor<Act, 3>) -> Result<()> {
     let [height, width, channels] = x.shape();
     if height == 0 || width == 0 || channels == 0 {
         return Ok(());
@@ -35,5 +38,10 @@ pub(crate) fn upsample(cuda: &Cuda, out: &Tensor<Act, 3>, x: &Tensor<Act, 3>) ->
         channels: int(OP, "C", channels)?,
         reserved: 0,
     };
-    cuda.launch(OP, row_grid(OP, "H", blocks(OP, width * channels, 2048)?, height, 256)?, &params)
+    let work = Work::Bytes(10 * height * width * channels);
+    cuda.launch(
+        OP,
+        row_grid(OP, "H", blocks(OP, width * channels, 2048)?, height, 256)?.doing(work),
+        &params,
+    )
 }
