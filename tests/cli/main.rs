@@ -13,7 +13,6 @@ mod pictures;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;

@@ -121,6 +121,16 @@ impl Gpu {
         round(&mut expected);
         assert_close(what, &actual, &expected, EXACT);
     }
+
+    /// Rows, columns and padding for the ops that norm a row: one that fits registers, whole vectors
+    /// of eight or not, views in the middle of wider rows.
+    pub(crate) fn norm_shapes(&self) -> Vec<[usize; 3]> {
+        let widths = [1, 7, 8, 33, 64, 120, 128, 136, 768, 1016, 1024, 1032, 3072, 4096, 4104];
+        let edges =
+            widths.into_iter().flat_map(|width| [[1, width, 0], [3, width, 8], [17, width, 3]]);
+        let real = [[77, 768, 0], [512, 4096, 8], [4608, 3072, 0]];
+        edges.chain(real.into_iter().filter(|_| !self.small())).collect()
+    }
 }
 
 /// Rounds to bf16.
@@ -203,13 +213,4 @@ pub(crate) fn unframed(tensor: Tensor<Act, 2>, pad: usize) -> Vec<f32> {
         assert!(intact, "written beside the output, at row {row} of {rows} x {columns}");
     }
     inner
-}
-
-/// Rows, columns and padding for the ops that norm a row: one that fits registers, whole vectors of
-/// eight or not, views in the middle of wider rows.
-pub(crate) fn norm_shapes() -> Vec<[usize; 3]> {
-    let widths = [1, 7, 8, 33, 64, 120, 128, 136, 768, 1016, 1024, 1032, 3072, 4096, 4104];
-    let shapes =
-        widths.into_iter().flat_map(|width| [[1, width, 0], [3, width, 8], [17, width, 3]]);
-    shapes.chain([[77, 768, 0], [512, 4096, 8], [4608, 3072, 0]]).collect()
 }

@@ -64,7 +64,7 @@ fn vectors_outside_the_table_are_refused() {
 #[test]
 fn cuda_agrees_with_the_oracle() {
     let Some(gpu) = gpu::gpu() else { return };
-    for (index, [seq, hidden, pad]) in gpu::norm_shapes().into_iter().enumerate() {
+    for (index, [seq, hidden, pad]) in gpu.norm_shapes().into_iter().enumerate() {
         // One segment, or two of ragged sizes.
         let split = [seq, seq / 3, 0][index % 3];
         // Whole vectors of eight, or none.

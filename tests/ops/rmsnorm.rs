@@ -33,7 +33,7 @@ fn against_f64() {
 #[test]
 fn cuda_agrees_with_the_oracle() {
     let Some(gpu) = gpu::gpu() else { return };
-    for [seq, hidden, pad] in gpu::norm_shapes() {
+    for [seq, hidden, pad] in gpu.norm_shapes() {
         gpu.agrees(&format!("{seq} x {hidden}, beside {pad}"), gpu::BF16, |device| {
             let x = gpu::act(device, gpu::around([seq, hidden], pad), 1);
             let weight = gpu::f32s(device, [hidden], 2);
