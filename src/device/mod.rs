@@ -16,6 +16,7 @@ use crate::error::Result;
 pub use cuda::Cuda;
 pub use cuda::CudaEvent;
 pub use cuda::Graph;
+pub use cuda::Guard;
 pub use cuda::KernelTime;
 pub(crate) use cuda::Launch;
 pub use cuda::Profile;
@@ -56,6 +57,26 @@ impl Device {
     /// driver refuses.
     pub fn cuda(index: usize) -> Result<Self> {
         Ok(Self::Cuda(Cuda::open(index)?))
+    }
+
+    /// As [`Self::cuda`], for tests: every buffer is guarded against writes outside it, which
+    /// [`Self::guard_damage`] counts.
+    ///
+    /// # Errors
+    /// As [`Self::cuda`].
+    pub fn cuda_guarded(index: usize, guard: Guard) -> Result<Self> {
+        Ok(Self::Cuda(Cuda::open_guarded(index, Some(guard))?))
+    }
+
+    /// Guard bands that were written to since the last call; 0 where there are none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`].
+    pub fn guard_damage(&self) -> Result<usize> {
+        match self {
+            Self::Cpu => Ok(0),
+            Self::Cuda(cuda) => cuda.guard_damage(),
+        }
     }
 
     /// What computes, for records: `cpu` or the GPU's name.

@@ -1,6 +1,8 @@
 //! The program as its users meet it: the built binary, run in an empty folder.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it")]
 
+#[path = "../common/data.rs"]
+mod data;
 mod help;
 mod inspect;
 mod interrupt;
@@ -11,7 +13,6 @@ mod pictures;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
@@ -132,5 +133,5 @@ fn small_args(model: &str, args: &[&str]) -> Vec<String> {
 
 /// A model made for tests: `dev` or `schnell`.
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+    data::path("tests/goldens").join(name)
 }

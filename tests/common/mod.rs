@@ -1,6 +1,8 @@
 //! Comparing tensors: finite, per element, and in relative L2. NaN never passes.
 #![allow(clippy::panic, reason = "what differs fails the test")]
 
+pub(crate) mod gpu;
+
 /// How far a result may lie from what is expected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {

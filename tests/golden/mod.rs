@@ -6,6 +6,9 @@
     reason = "f32 was widened before, and a missing golden fails the test"
 )]
 
+#[path = "../common/data.rs"]
+pub(crate) mod data;
+
 use std::collections::BTreeMap;
 
 use half::bf16;
@@ -56,5 +59,5 @@ pub(crate) fn read(file: &str) -> Vec<u8> {
 
 /// Where a file of `tests/goldens` lies.
 pub(crate) fn path(file: &str) -> std::path::PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", file].iter().collect()
+    data::path("tests/goldens").join(file)
 }

@@ -6,6 +6,8 @@
 mod bfl;
 mod configs;
 mod damage;
+#[path = "../common/data.rs"]
+mod data;
 mod folders;
 mod fp8;
 mod single_files;
@@ -15,5 +17,5 @@ mod writer;
 use std::path::PathBuf;
 
 fn goldens() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+    data::path("tests/goldens")
 }

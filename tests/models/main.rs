@@ -13,6 +13,7 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod cuda_blocks;
 mod flux;
 mod text_encoders;
 mod vae;

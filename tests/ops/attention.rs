@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::attention::Mask;
 use flux_rt::ops::attention::attention;
@@ -11,6 +12,8 @@ use crate::common::F32;
 use crate::common::Tolerance;
 use crate::common::assert_close;
 use crate::common::difference;
+use crate::common::gpu;
+use crate::common::gpu::Gpu;
 use crate::narrow;
 use crate::random;
 
@@ -96,4 +99,91 @@ fn operands_that_do_not_fit_are_refused() {
     let mut out = Tensor::<Act, 2>::zeros([4, 8]);
     let error = attention(out.matrix_mut(), &qkv, Mask::None, 1.0).unwrap_err();
     assert_eq!(error.to_string(), "attention: out has shape [4, 8], expected [4, 16]");
+}
+
+/// Rounding the probabilities to bf16 before the second product changes a result by at most 2^-8 of
+/// the largest value, here 1; on average over many keys by less than the last rounding does.
+const CUDA: Tolerance = Tolerance { atol: 1.0 / 128.0, rtol: 1.0 / 128.0, l2: 4e-3 };
+
+/// The op on either device; mask 0, 1, 2: none, causal, relative.
+#[derive(Debug, Clone, Copy)]
+struct Heads {
+    seq: usize,
+    heads: usize,
+    dim: usize,
+    mask: usize,
+}
+
+impl Heads {
+    #[expect(clippy::cast_precision_loss, reason = "a head size is a small number")]
+    fn run(&self, device: &Device) -> Vec<f32> {
+        let Self { seq, heads, dim, mask } = *self;
+        let qkv = gpu::act(device, [seq, 3, heads, dim], 1);
+        let table = gpu::f32s(device, [heads, 2 * seq - 1], 2);
+        let mask = [Mask::None, Mask::Causal, Mask::Relative(&table)][mask];
+        // Scores of size 2: uneven probabilities, as in a model.
+        let scale = 5.0 / (dim as f32).sqrt();
+        // Rows of 16-byte parts where the kernels need them.
+        let pad = if dim.is_multiple_of(8) { 8 } else { 3 };
+        let mut out = gpu::framed(device, [seq, heads * dim], pad);
+        attention(gpu::inside_mut(&mut out, pad), &qkv, mask, scale).unwrap();
+        gpu::unframed(out, pad)
+    }
+
+    fn check(&self, gpu: &Gpu) {
+        gpu.agrees(&format!("{self:?}"), CUDA, |device| self.run(device));
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for (index, seq) in [1, 2, 31, 63, 64, 65, 127, 128, 129, 200, 257].into_iter().enumerate() {
+        let heads = 1 + index % 3;
+        // Kernels of their own; then the general one, for any mask and head size.
+        for (dim, masks) in
+            [(128, 0..3), (64, 0..3), (16, 0..3), (80, 0..3), (100, 0..3), (7, 0..3)]
+        {
+            masks.for_each(|mask| Heads { seq, heads, dim, mask }.check(&gpu));
+        }
+        for dim in [136, 256, 512] {
+            Heads { seq, heads, dim, mask: 0 }.check(&gpu);
+        }
+    }
+}
+
+#[test]
+fn cuda_agrees_at_the_models_sizes() {
+    let Some(gpu) = gpu::gpu() else { return };
+    if gpu.small() {
+        return;
+    }
+    for (seq, heads, dim, mask) in [
+        // The transformer, CLIP, T5, the VAE at 1024 x 1024.
+        (4608, 24, 128, 0),
+        (77, 12, 64, 1),
+        (512, 64, 64, 2),
+        (16_384, 1, 512, 0),
+    ] {
+        Heads { seq, heads, dim, mask }.check(&gpu);
+    }
+}
+
+#[test]
+fn cuda_keeps_scores_that_overflow_exp_finite() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let run = |device: &Device| {
+        let mut qkv: Tensor<Act, 4> = gpu::act(&Device::Cpu, [130, 3, 2, 64], 3);
+        // Whole numbers of at most 8, and v of at most 1: scores of up to 4,096 are exact in f32.
+        qkv.host_mut().chunks_exact_mut(2 * 64).enumerate().for_each(|(part, values)| {
+            values
+                .iter_mut()
+                .filter(|_| part % 3 < 2)
+                .for_each(|value| *value = (8.0 * *value).round());
+        });
+        let mut out = gpu::framed(device, [130, 128], 0);
+        attention(gpu::inside_mut(&mut out, 0), &gpu::to(device, qkv), Mask::None, 1.0).unwrap();
+        gpu::unframed(out, 0)
+    };
+    gpu.agrees("large scores", CUDA, run);
 }

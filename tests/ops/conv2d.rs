@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::conv2d::Conv2d;
 use flux_rt::ops::conv2d::Stride;
@@ -11,6 +12,7 @@ use flux_rt::ops::gemm::Weight;
 
 use crate::common::F32;
 use crate::common::difference;
+use crate::common::gpu;
 use crate::narrow;
 use crate::random;
 
@@ -87,4 +89,66 @@ fn operands_that_do_not_fit_are_refused() {
     let mut out = Tensor::zeros([4, 4, 3]);
     let error = conv2d(&mut out, &x, None, &conv, Stride::One).unwrap_err();
     assert_eq!(error.to_string(), "conv2d: weight has shape [3, 45], expected [3, 18]");
+}
+
+/// The op on either device; `size` is height, width, channels of the input and of the output.
+fn on(device: &Device, size: [usize; 4], kernel: usize, stride: Stride, add: bool) -> Vec<f32> {
+    let [height, width, channels, out_channels] = size;
+    let x = gpu::act(device, [height, width, channels], 1);
+    let weight = gpu::weights(device, [out_channels, kernel * kernel * channels], 2);
+    let bias = gpu::f32s(device, [out_channels], 3);
+    let conv = Conv2d { weight: Weight::Bf16(weight), kernel, bias };
+    let shape = [stride.output_size(height), stride.output_size(width), out_channels];
+    let residual = gpu::act(device, shape, 4);
+    let mut out = Tensor::empty(device, shape).unwrap();
+    conv2d(&mut out, &x, add.then_some(&residual), &conv, stride).unwrap();
+    gpu::host(out)
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let variants = [(1, Stride::One), (3, Stride::One), (3, Stride::Two), (5, Stride::One)];
+    let sizes = [[2, 2], [8, 8], [6, 22], [12, 10], [16, 8], [26, 10], [18, 14], [34, 62]];
+    let ins = [8, 3, 16, 64, 4, 72, 136, 1];
+    let outs = [3, 8, 56, 64, 72, 128, 136, 250, 256, 264];
+    let shapes = sizes.into_iter().flat_map(|size| outs.map(|out| (size, out)));
+    for (index, ([height, width], out)) in shapes.enumerate() {
+        let (kernel, stride) = variants[index / 2 % 4];
+        // Odd heights and widths, where the stride is 1.
+        let odd = usize::from(stride == Stride::One && index % 3 == 0);
+        let size = [height + odd, width - odd, ins[index % 8], out];
+        let add = index % 5 < 2;
+        gpu.agrees(&format!("{size:?}, {kernel}, {stride:?}, {add}"), gpu::BF16, |device| {
+            on(device, size, kernel, stride, add)
+        });
+    }
+    // So many tiles that a large card takes its larger ones.
+    for size in [[160, 110, 8, 120], [40, 31, 16, 3848], [96, 92, 8, 392]] {
+        gpu.agrees(&format!("{size:?}"), gpu::BF16, |device| {
+            on(device, size, 3, Stride::One, true)
+        });
+    }
+}
+
+#[test]
+fn cuda_agrees_at_the_models_sizes() {
+    let Some(gpu) = gpu::gpu() else { return };
+    if gpu.small() {
+        return;
+    }
+    for (size, kernel, stride, add) in [
+        // The decoder's ends, its middle and its shortcuts; the encoder's downsampling.
+        ([128, 128, 16, 512], 3, Stride::One, false),
+        ([128, 128, 512, 512], 3, Stride::One, true),
+        ([256, 256, 512, 256], 3, Stride::One, false),
+        ([256, 256, 512, 256], 1, Stride::One, false),
+        ([512, 512, 128, 3], 3, Stride::One, false),
+        ([512, 512, 3, 128], 3, Stride::One, false),
+        ([256, 256, 256, 256], 3, Stride::Two, false),
+    ] {
+        gpu.agrees(&format!("{size:?}, {kernel}, {stride:?}, {add}"), gpu::BF16, |device| {
+            on(device, size, kernel, stride, add)
+        });
+    }
 }

@@ -1,10 +1,12 @@
 //! `euler_step` on numbers whose roundings can be followed by hand.
 
 use flux_rt::Error;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::euler_step::LatentRounding;
 use flux_rt::ops::euler_step::euler_step;
 
+use crate::common::gpu;
 use crate::golden;
 
 fn step_once(latent: f32, velocity: f32, sigmas: [f32; 2], rounding: LatentRounding) -> f32 {
@@ -80,4 +82,40 @@ fn wrong_shapes_are_refused() {
     let mut steps = Tensor::zeros([2]);
     let result = euler_step(&mut latents, &Tensor::zeros([2, 4]), &sigmas, &mut steps, rounding);
     assert!(matches!(result, Err(Error::Shape { tensor: "step", .. })));
+}
+
+#[test]
+fn cuda_agrees_exactly_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let shapes = [[1, 1], [3, 5], [1, 64], [32, 64], [2049, 1], [33, 64], [4096, 64]];
+    for (shape, rounding) in shapes
+        .into_iter()
+        .flat_map(|shape| [LatentRounding::F32, LatentRounding::DiffusersBf16].map(|r| (shape, r)))
+    {
+        // Every step from the same latents, so that the roundings of one do not enter the next.
+        for at in 0..3 {
+            gpu.agrees_exactly(&format!("{shape:?}, {rounding:?}, step {at}"), |device| {
+                let mut latents = gpu::act(device, shape, 1);
+                let velocity = gpu::act(device, shape, 2);
+                let sigmas = Tensor::from_host([4], vec![1.0, 0.963_1, 0.517_3, 0.0]);
+                let sigmas = gpu::to(device, sigmas);
+                let mut step = gpu::to(device, Tensor::from_host([1], vec![at]));
+                euler_step(&mut latents, &velocity, &sigmas, &mut step, rounding).unwrap();
+                assert_eq!(gpu::host(step), [at + 1]);
+                gpu::host(latents)
+            });
+        }
+    }
+}
+
+#[test]
+fn cuda_changes_nothing_past_the_last_step() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let mut latents = gpu::act(&gpu, [9, 64], 1);
+    let velocity = gpu::act(&gpu, [9, 64], 2);
+    let sigmas = gpu::to(&gpu, Tensor::from_host([2], vec![1.0, 0.0]));
+    let mut step = gpu::to(&gpu, Tensor::from_host([1], vec![1]));
+    euler_step(&mut latents, &velocity, &sigmas, &mut step, LatentRounding::F32).unwrap();
+    assert_eq!(gpu::host(step), [1]);
+    assert_eq!(gpu::host(latents), gpu::act(&Device::Cpu, [9, 64], 1).host());
 }

@@ -4,6 +4,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::ModulationVector;
 use flux_rt::ops::gemm::Activation;
@@ -18,6 +19,8 @@ use crate::common::F32;
 use crate::common::Tolerance;
 use crate::common::assert_close;
 use crate::common::difference;
+use crate::common::gpu;
+use crate::common::gpu::Gpu;
 use crate::gelu;
 use crate::narrow;
 use crate::random;
@@ -127,4 +130,119 @@ fn operands_that_do_not_fit_are_refused() {
     let error =
         gemm(out.matrix_mut(), a.matrix(), None, &whole(&linear, 1), Activation::None).unwrap_err();
     assert_eq!(error.to_string(), "gemm: segments has shape 1 rows, expected 2 rows");
+}
+
+/// A product on either device, its operands in the middle of larger buffers.
+#[derive(Debug, Clone, Copy)]
+struct Product {
+    rows: [usize; 2],
+    n: usize,
+    k: usize,
+    activation: Activation,
+    residual: bool,
+    bias: bool,
+    /// Per segment.
+    gates: [bool; 2],
+}
+
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::QuickGelu];
+
+impl Product {
+    /// The epilogue that `index` stands for: 48 in all.
+    fn new(rows: [usize; 2], n: usize, k: usize, index: usize) -> Self {
+        let [residual, bias] = [index / 4 % 2 == 1, index / 8 % 2 == 1];
+        let gates = [[false, false], [false, true], [true, true]][index / 16 % 3];
+        Self { rows, n, k, activation: ACTIVATIONS[index % 4], residual, bias, gates }
+    }
+
+    fn run(&self, device: &Device) -> Vec<f32> {
+        let Self { rows, n, k, .. } = *self;
+        let m = rows[0] + rows[1];
+        let a = gpu::act(device, gpu::around([m, k], 8), 1);
+        let residual = gpu::act(device, gpu::around([m, n], 16), 2);
+        let count = if rows[1] == 0 { 1 } else { 2 };
+        let linear = |seed| Linear {
+            weight: Weight::Bf16(gpu::weights(device, [n, k], seed)),
+            bias: self.bias.then(|| gpu::f32s(device, [n], seed + 1)),
+        };
+        let linears: Vec<Linear> = [3, 5].into_iter().take(count).map(linear).collect();
+        let table = gpu::act(device, [3, 2 * n + 8], 7);
+        let step = gpu::to(device, Tensor::from_host([1], vec![2u32]));
+        let ranges = [0..rows[0], rows[0]..m];
+        let segment = |(index, linear): (usize, _)| Segment {
+            rows: ranges[index].clone(),
+            linear,
+            gate: self.gates[index].then_some(ModulationVector {
+                table: &table,
+                step: &step,
+                column: 8 + index * n,
+            }),
+        };
+        let segments: Vec<Segment<'_>> = linears.iter().enumerate().map(segment).collect();
+        let mut out = gpu::framed(device, [m, n], 8);
+        gemm(
+            gpu::inside_mut(&mut out, 8),
+            gpu::inside(&a, 8),
+            self.residual.then(|| gpu::inside(&residual, 16)),
+            &segments,
+            self.activation,
+        )
+        .unwrap();
+        gpu::unframed(out, 8)
+    }
+
+    fn check(&self, gpu: &Gpu) {
+        gpu.agrees(&format!("{self:?}"), gpu::BF16, |device| self.run(device));
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let rows = [1usize, 63, 64, 65, 127, 128, 129, 257];
+    let columns = [8, 56, 64, 72, 120, 128, 136, 248, 256, 264];
+    let depths = [8, 56, 64, 72, 136, 520];
+    for (index, (m, n)) in rows.iter().flat_map(|m| columns.map(|n| (*m, n))).enumerate() {
+        // Segments that do not end where tiles do; now and then one of them is empty.
+        let split = [m, m / 2, m.div_ceil(3), 0][index % 4];
+        Product::new([split, m - split], n, depths[index % 6], 7 * index).check(&gpu);
+    }
+    for index in 0..48 {
+        Product::new([37, 92], 200, 136, index).check(&gpu);
+    }
+}
+
+#[test]
+fn cuda_agrees_in_every_tile() {
+    let Some(gpu) = gpu::gpu() else { return };
+    // So many tiles that an H100 is done first with those of 128 x 256, or of 128 x 128, in two
+    // segments of ragged ends; without a residual and with all there is.
+    for (rows, n) in [([300, 721], 3848), ([8897, 63], 392), ([1, 16_999], 120)] {
+        for index in [0, 2, 44, 46] {
+            Product::new(rows, n, 72, index).check(&gpu);
+        }
+    }
+}
+
+#[test]
+fn cuda_agrees_at_the_models_sizes() {
+    let Some(gpu) = gpu::gpu() else { return };
+    if gpu.small() {
+        return;
+    }
+    for (rows, n, k, index) in [
+        // A double block's output projection, MLP up and down; a single block's linear2.
+        ([512, 4096], 3072, 3072, 44),
+        ([512, 4096], 12_288, 3072, 10),
+        ([512, 4096], 3072, 12_288, 44),
+        ([4608, 0], 3072, 15_360, 44),
+        // Modulation of 28 steps, half of T5's MLP, CLIP's, the last layer.
+        ([28, 0], 18_432, 3072, 8),
+        ([512, 0], 10_240, 4096, 0),
+        ([77, 0], 3072, 768, 11),
+        ([4096, 0], 64, 3072, 8),
+    ] {
+        Product::new(rows, n, k, index).check(&gpu);
+    }
 }

@@ -1,6 +1,7 @@
 //! `gemm_qkv` against plain loops in f64.
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
@@ -10,6 +11,8 @@ use flux_rt::ops::gemm_qkv::gemm_qkv;
 use crate::at;
 use crate::common::F32;
 use crate::common::assert_close;
+use crate::common::gpu;
+use crate::common::gpu::Gpu;
 use crate::gelu;
 use crate::narrow;
 use crate::random;
@@ -123,4 +126,82 @@ fn operands_that_do_not_fit_are_refused() {
     let mut qkv = Tensor::zeros([4, 3, HEADS, HEAD_DIM]);
     let error = gemm_qkv(&mut qkv, None, a.matrix(), &segments, &rope).unwrap_err();
     assert_eq!(error.to_string(), "gemm_qkv: rope has shape [3, 4, 2], expected [4, 4, 2]");
+}
+
+/// The op on either device: rows of two segments, heads, their size, K, MLP columns.
+#[derive(Debug, Clone, Copy)]
+struct Fused {
+    rows: [usize; 2],
+    heads: usize,
+    head_dim: usize,
+    k: usize,
+    mlp: usize,
+}
+
+impl Fused {
+    /// q, k, v and behind them the MLP's columns.
+    fn run(&self, device: &Device) -> Vec<f32> {
+        let Self { rows, heads, head_dim, k, mlp } = *self;
+        let seq = rows[0] + rows[1];
+        let n = 3 * heads * head_dim + mlp;
+        let a = gpu::act(device, gpu::around([seq, k], 8), 1);
+        let rope = gpu::f32s(device, [seq, head_dim / 2, 2], 2);
+        let streams = [3, 7].map(|seed| Stream {
+            linear: Linear {
+                weight: Weight::Bf16(gpu::weights(device, [n, k], seed)),
+                bias: Some(gpu::f32s(device, [n], seed + 1)),
+            },
+            q_norm: gpu::f32s(device, [head_dim], seed + 2),
+            k_norm: gpu::f32s(device, [head_dim], seed + 3),
+        });
+        let segments = [(0, 0..rows[0]), (1, rows[0]..seq)].map(|(index, rows)| QkvSegment {
+            rows,
+            linear: &streams[index].linear,
+            q_norm: &streams[index].q_norm,
+            k_norm: &streams[index].k_norm,
+        });
+        let count = if rows[1] == 0 { 1 } else { 2 };
+        let mut qkv = Tensor::empty(device, [seq, 3, heads, head_dim]).unwrap();
+        let mut out = gpu::framed(device, [seq, mlp], 8);
+        let view = (mlp > 0).then(|| gpu::inside_mut(&mut out, 8));
+        gemm_qkv(&mut qkv, view, gpu::inside(&a, 8), &segments[..count], &rope).unwrap();
+        [gpu::host(qkv), gpu::unframed(out, 8)].concat()
+    }
+
+    fn check(&self, gpu: &Gpu) {
+        gpu.agrees(&format!("{self:?}"), gpu::BF16, |device| self.run(device));
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let rows = [[1, 0], [0, 1], [1, 63], [65, 0], [64, 65], [127, 2], [128, 128], [37, 92]];
+    let widths = [0, 8, 64, 72, 136, 264];
+    let depths = [8, 56, 64, 72, 136];
+    let shapes = [16, 32, 64, 128].map(|head_dim| [1, 2, 3, 5].map(|heads| [head_dim, heads]));
+    for (index, [head_dim, heads]) in shapes.into_iter().flatten().enumerate() {
+        for (turn, rows) in rows.into_iter().enumerate() {
+            let (k, mlp) = (depths[(index + turn) % 5], widths[(index + 5 * turn) % 6]);
+            Fused { rows, heads, head_dim, k, mlp }.check(&gpu);
+        }
+    }
+    // So many tiles that a large card takes its larger ones.
+    for (rows, heads) in [([300, 721], 24), ([77, 435], 7), ([8897, 63], 1), ([1, 4607], 24)] {
+        for mlp in [0, 392] {
+            Fused { rows, heads, head_dim: 128, k: 72, mlp }.check(&gpu);
+        }
+        Fused { rows, heads, head_dim: 64, k: 72, mlp: 136 }.check(&gpu);
+    }
+}
+
+#[test]
+fn cuda_agrees_at_the_models_sizes() {
+    let Some(gpu) = gpu::gpu() else { return };
+    if gpu.small() {
+        return;
+    }
+    for (rows, mlp) in [([512, 4096], 0), ([4608, 0], 12_288)] {
+        Fused { rows, heads: 24, head_dim: 128, k: 3072, mlp }.check(&gpu);
+    }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::gemm::Activation;
 use flux_rt::ops::groupnorm_silu::GroupNorm;
@@ -10,6 +11,7 @@ use flux_rt::ops::groupnorm_silu::groupnorm_silu;
 
 use crate::common::F32;
 use crate::common::difference;
+use crate::common::gpu;
 use crate::narrow;
 use crate::random;
 
@@ -65,4 +67,41 @@ fn groups_that_do_not_divide_are_refused() {
         error.to_string(),
         "groupnorm_silu: groups has shape 2, expected a divisor of 5 channels"
     );
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let small = [
+        // Height, width, channels, groups: eight channels at a time, or one.
+        [1, 1, 8, 1],
+        [1, 1, 3, 3],
+        [1, 63, 16, 4],
+        [5, 13, 3, 1],
+        [8, 8, 255, 5],
+        [1, 129, 250, 25],
+        [7, 37, 64, 32],
+        [16, 17, 128, 32],
+        [33, 65, 256, 32],
+        [1, 4097, 8, 2],
+        [19, 9, 1024, 32],
+    ];
+    let large = [[64, 64, 512, 32], [256, 256, 512, 32], [512, 512, 128, 32]];
+    let count = if gpu.small() { 0 } else { large.len() };
+    for (index, shape) in small.iter().chain(&large[..count]).enumerate() {
+        let [height, width, channels, groups] = *shape;
+        let activation = [Activation::Silu, Activation::None][index % 2];
+        gpu.agrees(&format!("{shape:?} {activation:?}"), gpu::BF16, |device| {
+            // An offset from zero: one-pass statistics in f32 would lose digits.
+            let mut x = gpu::act(&Device::Cpu, [height, width, channels], 1);
+            x.host_mut().iter_mut().for_each(|value| *value += 4.0);
+            gpu::round(x.host_mut());
+            let x = gpu::to(device, x);
+            let [weight, bias] = [2, 3].map(|seed| gpu::f32s(device, [channels], seed));
+            let norm = GroupNorm { weight: &weight, bias: &bias, groups };
+            let mut out = Tensor::empty(device, x.shape()).unwrap();
+            groupnorm_silu(&mut out, &x, norm, activation).unwrap();
+            gpu::host(out)
+        });
+    }
 }

@@ -6,6 +6,7 @@ use flux_rt::ops::layernorm::layernorm;
 
 use crate::common::F32;
 use crate::common::assert_close;
+use crate::common::gpu;
 use crate::narrow;
 use crate::random;
 
@@ -44,4 +45,20 @@ fn operands_that_do_not_fit_are_refused() {
     let mut out = Tensor::zeros([2, 4]);
     let error = layernorm(out.matrix_mut(), x.matrix(), &short, &bias, 1e-5).unwrap_err();
     assert_eq!(error.to_string(), "layernorm: weight has shape [3], expected [4]");
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for [seq, hidden, pad] in gpu.norm_shapes() {
+        gpu.agrees(&format!("{seq} x {hidden}, beside {pad}"), gpu::BF16, |device| {
+            let x = gpu::act(device, gpu::around([seq, hidden], pad), 1);
+            let weight = gpu::f32s(device, [hidden], 2);
+            let bias = gpu::f32s(device, [hidden], 3);
+            let mut out = gpu::framed(device, [seq, hidden], pad);
+            let view = gpu::inside_mut(&mut out, pad);
+            layernorm(view, gpu::inside(&x, pad), &weight, &bias, 1e-5).unwrap();
+            gpu::unframed(out, pad)
+        });
+    }
 }

@@ -9,6 +9,7 @@ use flux_rt::ops::layernorm_modulate::layernorm_modulate;
 use crate::at;
 use crate::common::F32;
 use crate::common::assert_close;
+use crate::common::gpu;
 use crate::layernorm::normalized;
 use crate::narrow;
 use crate::random;
@@ -58,4 +59,34 @@ fn vectors_outside_the_table_are_refused() {
         error.to_string(),
         "layernorm_modulate: modulation table has shape [1, 15], expected at least 16 columns"
     );
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for (index, [seq, hidden, pad]) in gpu.norm_shapes().into_iter().enumerate() {
+        // One segment, or two of ragged sizes.
+        let split = [seq, seq / 3, 0][index % 3];
+        // Whole vectors of eight, or none.
+        let first = [8, 3][index / 3 % 2];
+        gpu.agrees(&format!("{split} of {seq} x {hidden}, {pad}, {first}"), gpu::BF16, |device| {
+            let x = gpu::act(device, gpu::around([seq, hidden], pad), 1);
+            let table = gpu::act(device, [4, first + 4 * hidden], 2);
+            let step = gpu::to(device, Tensor::from_host([1], vec![3u32]));
+            let vector = |index: usize| ModulationVector {
+                table: &table,
+                step: &step,
+                column: first + index * hidden,
+            };
+            let segments = [
+                ModulateSegment { rows: 0..split, shift: vector(0), scale: vector(1) },
+                ModulateSegment { rows: split..seq, shift: vector(2), scale: vector(3) },
+            ];
+            let count = if split == seq { 1 } else { 2 };
+            let mut out = gpu::framed(device, [seq, hidden], pad);
+            let view = gpu::inside_mut(&mut out, pad);
+            layernorm_modulate(view, gpu::inside(&x, pad), &segments[..count]).unwrap();
+            gpu::unframed(out, pad)
+        });
+    }
 }

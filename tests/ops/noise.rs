@@ -1,6 +1,7 @@
 //! `noise` against `torch.randn`: digests of whole tensors for the CPU generators (PyTorch 2.11, a
 //! machine with AVX2), known values from an H100 for the CUDA generator.
 
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::noise::Grid;
 use flux_rt::ops::noise::NoiseDtype;
@@ -9,6 +10,8 @@ use flux_rt::ops::noise::noise;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::common::Tolerance;
+use crate::common::gpu;
 use crate::golden;
 
 const F32: NoiseSource = NoiseSource::TorchCpu { dtype: NoiseDtype::F32 };
@@ -141,43 +144,47 @@ fn first_values_are_the_known_ones() {
     }
 }
 
+/// Off by so much, after scaling, is an H100's sine.
+const FAST_SINE: f32 = 2.6e-6;
+
+/// What an H100 draws for latents of 1024 x 1024: the seed, the first numbers in f32, the last in bf16.
+const H100: [(u64, [f32; 8], [f32; 2]); 2] = [
+    (
+        0,
+        [
+            -0.924_662_4,
+            -0.425_344_23,
+            -2.643_845_8,
+            0.145_183_86,
+            -0.120_866_4,
+            -0.579_725_74,
+            -0.622_851,
+            -0.328_386_9,
+        ],
+        [1.953_125, -1.398_437_5],
+    ),
+    (
+        42,
+        [
+            0.194_018_8,
+            2.161_373_6,
+            -0.172_050_22,
+            0.849_060_1,
+            -1.924_399,
+            0.652_985_5,
+            -0.649_440_8,
+            -0.817_524_7,
+        ],
+        [1.023_437_5, 1.820_312_5],
+    ),
+];
+
 #[test]
-fn cuda_generator_lies_within_the_cards_fast_sine() {
-    // Values of an H100. Its sine is off by up to 2.6e-6 after scaling.
-    const TOLERANCE: f32 = 2.6e-6;
-    for (seed, expected, last) in [
-        (
-            0,
-            [
-                -0.924_662_4,
-                -0.425_344_23,
-                -2.643_845_8,
-                0.145_183_86,
-                -0.120_866_4,
-                -0.579_725_74,
-                -0.622_851,
-                -0.328_386_9,
-            ],
-            [1.953_125, -1.398_437_5],
-        ),
-        (
-            42,
-            [
-                0.194_018_8,
-                2.161_373_6,
-                -0.172_050_22,
-                0.849_060_1,
-                -1.924_399,
-                0.652_985_5,
-                -0.649_440_8,
-                -0.817_524_7,
-            ],
-            [1.023_437_5, 1.820_312_5],
-        ),
-    ] {
+fn philox_lies_within_the_cards_fast_sine() {
+    for (seed, expected, last) in H100 {
         let f32s = draw(LATENTS_1024, cuda(Grid::H100, NoiseDtype::F32), seed);
         for (actual, expected) in f32s.iter().zip(expected) {
-            assert!((actual - expected).abs() <= TOLERANCE, "seed {seed}: {actual}, {expected}");
+            assert!((actual - expected).abs() <= FAST_SINE, "seed {seed}: {actual}, {expected}");
         }
         // The end of the tensor is known in bf16.
         let bf16s = draw(LATENTS_1024, cuda(Grid::H100, NoiseDtype::Bf16), seed);
@@ -252,4 +259,51 @@ fn cpu_generators_repeat_the_goldens() {
         compared += 1;
     }
     assert!(compared >= 50, "{compared}");
+}
+
+/// As [`draw`], on either device.
+fn draw_on(device: &Device, shape: [usize; 4], source: NoiseSource, seed: u64) -> Vec<f32> {
+    let mut out = Tensor::empty(device, shape).unwrap();
+    noise(&mut out, source, seed).unwrap();
+    gpu::host(out)
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    // The radius is off by 2^-20 of itself at most, the sine by what `FAST_SINE` says.
+    let tolerance =
+        Tolerance { atol: f64::from(FAST_SINE), rtol: 1.0 / f64::from(1 << 20), l2: 1e-4 };
+    for shape in [[1, 1, 1, 1], [1, 1, 1, 255], [1, 1, 3, 257], [2, 16, 34, 30], LATENTS_1024] {
+        for blocks in [1, 7, 912, 1056] {
+            let source = cuda(Grid::of_blocks(blocks).unwrap(), NoiseDtype::F32);
+            let what = format!("{shape:?}, {blocks} blocks");
+            let seed = (7 << 32) + 1234;
+            gpu.agrees(&what, tolerance, |device| draw_on(device, shape, source, seed));
+        }
+    }
+    // In bf16 some values round to the other side.
+    let source = cuda(Grid::H100, NoiseDtype::Bf16);
+    let drawn = gpu.run("bf16", |device| draw_on(device, LATENTS_1024, source, 42));
+    let oracle = draw(LATENTS_1024, source, 42);
+    let off = drawn.iter().zip(&oracle).filter(|(a, b)| a != b).count();
+    assert!(off < 300, "{off} of {} differ", drawn.len());
+}
+
+#[test]
+fn cuda_draws_what_an_h100_draws() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for (seed, expected, last) in H100 {
+        let draw = |dtype| {
+            let source = cuda(Grid::H100, dtype);
+            gpu.run("noise", |device| draw_on(device, LATENTS_1024, source, seed))
+        };
+        // The known values are printed with eight digits.
+        for (actual, expected) in draw(NoiseDtype::F32).iter().zip(expected) {
+            let distance = (actual - expected).abs();
+            assert!(distance <= 1.2e-7 * expected.abs(), "seed {seed}: {actual}, {expected}");
+        }
+        let bf16s = draw(NoiseDtype::Bf16);
+        assert_eq!(bf16s[bf16s.len() - 2..], last, "seed {seed}");
+    }
 }

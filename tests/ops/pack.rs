@@ -6,6 +6,7 @@ use flux_rt::ops::pack::pack;
 use flux_rt::ops::pack::packed_shape;
 use flux_rt::ops::pack::unpack;
 
+use crate::common::gpu;
 use crate::golden;
 
 #[test]
@@ -70,5 +71,28 @@ fn goldens_of_both_pipelines() {
         let planar = |index: usize| index % channels * height * width + index / channels;
         let expected: Vec<f32> = (0..noise.len()).map(|index| noise[planar(index)]).collect();
         assert_eq!(back.host(), expected, "{folder}");
+    }
+}
+
+#[test]
+fn cuda_agrees_exactly_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for shape in [[1, 2, 2], [3, 2, 4], [5, 6, 10], [16, 32, 34], [16, 128, 128]] {
+        let [channels, height, width] = shape;
+        gpu.agrees_exactly(&format!("pack {shape:?}"), |device| {
+            // f32 numbers, which packing rounds.
+            let latents = gpu::f32s(device, shape, 1);
+            let mut packed = Tensor::empty(device, packed_shape(shape).unwrap()).unwrap();
+            pack(&mut packed, &latents).unwrap();
+            gpu::host(packed)
+        });
+        for [scaling, shift] in [[1.0, 0.0], [0.3611, 0.1159]] {
+            gpu.agrees_exactly(&format!("unpack {shape:?}, {scaling}"), |device| {
+                let packed = gpu::act(device, packed_shape(shape).unwrap(), 2);
+                let mut out = Tensor::empty(device, [height, width, channels]).unwrap();
+                unpack(&mut out, &packed, scaling, shift).unwrap();
+                gpu::host(out)
+            });
+        }
     }
 }

@@ -6,6 +6,7 @@ use flux_rt::ops::rmsnorm::rmsnorm;
 
 use crate::common::F32;
 use crate::common::assert_close;
+use crate::common::gpu;
 use crate::narrow;
 use crate::random;
 
@@ -26,5 +27,20 @@ fn against_f64() {
                 .collect();
             assert_close("rmsnorm", out.matrix().row(row), &expected, F32);
         }
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for [seq, hidden, pad] in gpu.norm_shapes() {
+        gpu.agrees(&format!("{seq} x {hidden}, beside {pad}"), gpu::BF16, |device| {
+            let x = gpu::act(device, gpu::around([seq, hidden], pad), 1);
+            let weight = gpu::f32s(device, [hidden], 2);
+            let mut out = gpu::framed(device, [seq, hidden], pad);
+            let view = gpu::inside_mut(&mut out, pad);
+            rmsnorm(view, gpu::inside(&x, pad), &weight, 1e-6).unwrap();
+            gpu::unframed(out, pad)
+        });
     }
 }

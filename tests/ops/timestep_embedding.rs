@@ -1,8 +1,11 @@
 //! `timestep_embedding` against the reference's known values.
 
 use flux_rt::device::Act;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::timestep_embedding::timestep_embedding;
+
+use crate::common::gpu;
 
 #[test]
 fn known_values_at_1000() {
@@ -26,5 +29,21 @@ fn known_values_at_1000() {
     for (column, expected) in expected {
         let error = (row[column] - expected).abs();
         assert!(error <= 1.5e-4, "column {column} is {}, expected {expected}", row[column]);
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    // Angles of up to 3,500: one in the last place of the frequency is 4e-4, below `atol`.
+    for (rows, half, pad) in [(1, 1, 0), (1, 128, 0), (3, 127, 3), (50, 129, 8), (28, 128, 8)] {
+        gpu.agrees(&format!("{rows} x {half}, beside {pad}"), gpu::BF16, |device| {
+            let mut values = gpu::f32s(&Device::Cpu, [rows], 1);
+            values.host_mut().iter_mut().for_each(|value| *value = 500.0 * (*value + 1.0));
+            values.host_mut()[0] = 3500.0;
+            let mut out = gpu::framed(device, [rows, 2 * half], pad);
+            timestep_embedding(gpu::inside_mut(&mut out, pad), &gpu::to(device, values)).unwrap();
+            gpu::unframed(out, pad)
+        });
     }
 }

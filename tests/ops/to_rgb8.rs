@@ -1,10 +1,14 @@
 //! `to_rgb8`: ends, ties, values outside the range, and the bf16 rule.
 
+use half::bf16;
+
 use flux_rt::Error;
+use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::to_rgb8::PixelRounding;
 use flux_rt::ops::to_rgb8::to_rgb8;
 
+use crate::common::gpu;
 use crate::golden;
 
 fn bytes(values: &[f32], rounding: PixelRounding) -> Vec<u8> {
@@ -52,5 +56,33 @@ fn goldens_of_both_decoders() {
         to_rgb8(&mut out, &image, PixelRounding::F32).unwrap();
         let actual: Vec<f64> = out.host().iter().map(|&byte| f64::from(byte)).collect();
         assert_eq!(actual, goldens["vae.decode.pixels"], "{folder}");
+    }
+}
+
+#[test]
+fn cuda_agrees_exactly_on_every_bf16_number() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let every = (0..=u16::MAX).map(|bits| bf16::from_bits(bits).to_f32());
+    let sizes = [(65_536 + 2, every.chain([0.25, -0.25]).collect::<Vec<f32>>())];
+    // Counts that are a multiple of 8, and not; values in [-1.2, 1.2].
+    let largest = if gpu.small() { 6144 } else { 786_432 };
+    let others = [3, 24, 27, 6144, 6147, largest].map(|count: usize| {
+        let values = gpu::act(&Device::Cpu, [count], 1);
+        (count, values.host().iter().map(|value| value * 1.2).collect())
+    });
+    for (count, mut values) in sizes.into_iter().chain(others) {
+        gpu::round(&mut values);
+        for rounding in [PixelRounding::F32, PixelRounding::DiffusersBf16] {
+            let run = |device: &Device| {
+                let image = Tensor::from_host([1, count / 3, 3], values.clone());
+                let mut out = Tensor::empty(device, image.shape()).unwrap();
+                to_rgb8(&mut out, &gpu::to(device, image), rounding).unwrap();
+                gpu::host(out)
+            };
+            let actual = gpu.run(&format!("{count}, {rounding:?}"), run);
+            for ((value, actual), expected) in values.iter().zip(actual).zip(run(&Device::Cpu)) {
+                assert_eq!(actual, expected, "{value}, {rounding:?}");
+            }
+        }
     }
 }

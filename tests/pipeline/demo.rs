@@ -4,6 +4,8 @@ use flux_rt::pipeline::Engine;
 use flux_rt::pipeline::Generated;
 use flux_rt::pipeline::Request;
 
+use crate::golden;
+
 fn draw(engine: &mut Engine, prompt: &str, guidance: f32) -> Generated {
     let prompt = Some(prompt.to_owned());
     engine
@@ -26,8 +28,8 @@ fn mean(made: &Generated, [x, y]: [usize; 2], side: usize) -> [usize; 3] {
 }
 
 fn demo() -> Engine {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-    Engine::builder().model(folder).build().unwrap()
+    let folder = golden::data::path("models/demo");
+    Engine::builder().model(folder.to_string_lossy()).build().unwrap()
 }
 
 #[test]

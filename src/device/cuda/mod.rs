@@ -9,6 +9,7 @@ mod arena;
 mod buffer;
 mod event;
 mod graph;
+mod guard;
 mod launch;
 mod profile;
 mod upload;
@@ -26,6 +27,7 @@ use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::arena::Arena;
+use crate::device::cuda::guard::Guards;
 use crate::device::cuda::upload::Ring;
 use crate::device::modules::MODULES;
 use crate::device::modules::Module;
@@ -35,6 +37,7 @@ use crate::error::Result;
 pub(crate) use buffer::Buffer;
 pub use event::CudaEvent;
 pub use graph::Graph;
+pub use guard::Guard;
 pub(crate) use launch::Launch;
 pub use profile::KernelTime;
 pub use profile::Profile;
@@ -60,6 +63,8 @@ pub struct Cuda {
     arena: Mutex<Arena>,
     ring: Ring,
     profile: profile::Slot,
+    /// For tests; see [`guard`].
+    guards: Option<Guards>,
     functions: Mutex<HashMap<String, Function>>,
     modules: Mutex<HashMap<&'static str, LoadedModule>>,
 }
@@ -115,6 +120,11 @@ impl Cuda {
     /// [`Error::Device`] without a driver, without that GPU, or with one that is too old;
     /// [`Error::Cuda`] if the driver refuses.
     pub(crate) fn open(index: usize) -> Result<Arc<Self>> {
+        Self::open_guarded(index, None)
+    }
+
+    /// As [`Self::open`], for tests with guarded buffers.
+    pub(crate) fn open_guarded(index: usize, guard: Option<Guard>) -> Result<Arc<Self>> {
         let device_error = |reason: String| Error::Device { reason };
         if !driver_is_present() {
             return Err(device_error(
@@ -174,6 +184,7 @@ impl Cuda {
             arena: Mutex::default(),
             ring: Ring::default(),
             profile: profile::Slot::default(),
+            guards: guard.map(Guards::new),
             functions: Mutex::default(),
             modules: Mutex::default(),
         }))
@@ -229,27 +240,48 @@ impl Cuda {
 
     /// Device memory for `bytes`; its content is undefined.
     fn allocate(&self, bytes: usize) -> Result<u64> {
+        match &self.guards {
+            None => self.take_from_arena(bytes),
+            Some(guards) => self.allocate_guarded(guards, bytes),
+        }
+    }
+
+    /// Gives back what [`Self::allocate`] gave for the same number of bytes.
+    fn free(&self, address: u64, bytes: usize) {
+        match &self.guards {
+            None => self.give_to_arena(address, bytes),
+            Some(guards) => self.free_guarded(guards, address, bytes),
+        }
+    }
+
+    fn take_from_arena(&self, bytes: usize) -> Result<u64> {
         let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = arena.take(bytes) {
             return Ok(address);
         }
-        make_current(self.context)?;
         let block = arena::rounded(bytes).max(BLOCK_BYTES);
-        // SAFETY: freed in `drop`.
-        let address = unsafe { result::malloc_sync(block) }.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
-                needed: block,
-                free: result::mem_get_info().map_or(0, |(free, _)| free),
-            },
-            _ => driver_error("cuMemAlloc", error),
-        })?;
+        // Freed in `drop`.
+        let address = self.take_from_driver(block)?;
         arena.add_block(address, block);
         // The block was made large enough for this.
         arena.take(bytes).ok_or(Error::OutOfMemory { needed: bytes, free: block })
     }
 
-    fn free(&self, address: u64, bytes: usize) {
+    fn give_to_arena(&self, address: u64, bytes: usize) {
         self.arena.lock().unwrap_or_else(PoisonError::into_inner).give_back(address, bytes);
+    }
+
+    /// An allocation of the driver, which the caller sees to being freed.
+    fn take_from_driver(&self, bytes: usize) -> Result<u64> {
+        make_current(self.context)?;
+        // SAFETY: allocates, and touches nothing that is there.
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
+                needed: bytes,
+                free: result::mem_get_info().map_or(0, |(free, _)| free),
+            },
+            _ => driver_error("cuMemAlloc", error),
+        })
     }
 
     /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
@@ -310,8 +342,8 @@ impl Drop for Cuda {
         self.ring.free();
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         for block in arena.blocks() {
-            // SAFETY: a block of `allocate`; nothing uses it, since the stream is idle and every
-            // `Buffer` holds an `Arc` of this.
+            // SAFETY: a block of `take_from_arena`; nothing uses it, since the stream is idle and
+            // every `Buffer` holds an `Arc` of this.
             let _ = unsafe { result::free_sync(block) };
         }
         // SAFETY: the stream is idle.
