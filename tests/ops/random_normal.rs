@@ -5,6 +5,8 @@ use flux_rt::ops::random_normal::RandomStream;
 use flux_rt::ops::random_normal::random_normal;
 use half::bf16;
 
+use crate::common::gpu;
+
 fn draw(len: usize, std: f32, seed: u64, stream: u32) -> Vec<f32> {
     let mut out = Tensor::<bf16, 2>::zeros([1, len]);
     random_normal(&mut out, std, RandomStream { seed, stream }).unwrap();
@@ -30,5 +32,22 @@ fn a_prefix_is_the_same_and_streams_and_seeds_differ() {
     for other in [draw(1001, 1.0, 8, 3), draw(1001, 1.0, 7, 4)] {
         let same = values.iter().zip(&other).filter(|(a, b)| a == b).count();
         assert!(same < 20, "{same} of 1001");
+    }
+}
+
+#[test]
+fn cuda_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let shapes = [[1, 1], [1, 7], [3, 3], [1, 2047], [1, 2048], [3, 683], [33, 4097]];
+    for (index, shape) in shapes.into_iter().enumerate() {
+        for seed in [0, (7 << 32) + 1234] {
+            let random = RandomStream { seed, stream: [0, 3, u32::MAX][index % 3] };
+            // Both are rounded, to neighbours where the card's fast sine falls across a tie.
+            gpu.agrees(&format!("{shape:?}, {random:?}"), gpu::BF16, |device| {
+                let mut out = Tensor::empty(device, shape).unwrap();
+                random_normal(&mut out, 0.5, random).unwrap();
+                gpu::host(out).into_iter().map(bf16::to_f32).collect()
+            });
+        }
     }
 }
