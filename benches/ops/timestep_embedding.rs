@@ -1,16 +1,21 @@
 //! `timestep_embedding`: 28 steps.
 
-use criterion::Criterion;
 use flux_rt::device::Act;
 use flux_rt::device::Tensor;
 use flux_rt::model::config::FluxConfig;
 use flux_rt::ops::timestep_embedding::timestep_embedding;
 
-pub(crate) fn run(criterion: &mut Criterion) {
-    let steps = 28;
-    let values = crate::random([steps], 1);
-    let mut out = Tensor::<Act, 2>::zeros([steps, FluxConfig::SINUSOID_WIDTH]);
-    crate::bench(criterion, "timestep_embedding", steps * FluxConfig::SINUSOID_WIDTH, || {
-        timestep_embedding(out.matrix_mut(), &values).expect("fits");
+use crate::Bench;
+use crate::Work;
+
+pub(crate) fn run(bench: &mut Bench) {
+    let (steps, width) = (28, FluxConfig::SINUSOID_WIDTH);
+    let work = Work { values: steps * width, bytes: 4 * steps, ..Work::default() };
+    bench.case("timestep_embedding", &format!("{steps}x{width}"), work, |device| {
+        // Times of 0 to 1000: how far the cosine reduces its angle depends on it.
+        let mut number = crate::numbers(1);
+        let values = crate::tiled(device, [steps], || 500.0 * (number() + 1.0))?;
+        let mut out = Tensor::<Act, 2>::empty(device, [steps, width])?;
+        Ok(move || timestep_embedding(out.matrix_mut(), &values))
     });
 }
