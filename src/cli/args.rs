@@ -3,6 +3,8 @@
 //! Every option of `run` can also be set by a variable: `FLUX_RT_` and its name in capitals. A flag
 //! beats a variable, a variable beats the default.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -14,6 +16,7 @@ use clap::builder::FalseyValueParser;
 use clap::builder::PossibleValue;
 
 use crate::cache::Preset;
+pub(super) use crate::cli::args::bench::BenchArgs;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::ops::noise::Grid;
@@ -68,6 +71,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Make pictures from prompts
     Run(Box<RunArgs>),
+    /// Measure how long loading, each phase and each kernel take
+    Bench(Box<BenchArgs>),
     /// Show what is in a model, a weight file or a picture
     Inspect(InspectArgs),
     /// Show what this machine offers and what is missing

@@ -14,6 +14,7 @@ use crate::cli;
 use crate::cli::args::DoctorArgs;
 use crate::cli::output;
 use crate::cli::stream;
+use crate::device::Device;
 use crate::error::Error;
 use crate::files;
 use crate::model::hf_cache;
@@ -168,7 +169,7 @@ fn memory() -> Finding {
     told("memory", text, json)
 }
 
-/// What the NVIDIA driver tells through /proc; this build does not use it.
+/// What the NVIDIA driver tells through /proc, and whether the first GPU can be used.
 fn gpu() -> Finding {
     let version = files::read_text(Path::new("/proc/driver/nvidia/version")).unwrap_or_default();
     let driver = version.lines().find_map(|line| line.strip_prefix("NVRM version:"));
@@ -185,8 +186,17 @@ fn gpu() -> Finding {
         Some(driver) if cards.is_empty() => format!("{driver}; no GPU listed"),
         Some(driver) => format!("{} with {driver}", cards.join(", ")),
     };
-    let text = format!("{seen}\nthis build has no CUDA part yet: pictures are made on the CPU");
-    let json = json!({ "cuda_build": false, "driver": driver, "cards": cards });
+    let toolkit = Device::cuda_toolkit();
+    let kernels = toolkit.map_or_else(
+        || "this program has no kernels: it was built without a CUDA compiler".to_owned(),
+        |toolkit| format!("kernels made by nvcc {toolkit}"),
+    );
+    let (usable, outcome) = match Device::cuda(0) {
+        Ok(device) => (true, format!("pictures are made on {}", device.name())),
+        Err(error) => (false, format!("pictures are made on the CPU: {error}")),
+    };
+    let text = format!("{seen}\n{kernels}\n{outcome}");
+    let json = json!({ "cuda_build": toolkit.is_some(), "driver": driver, "cards": cards, "usable": usable });
     told("gpu", text, json)
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cache::Preset;
+use crate::cli::args::ModelArgs;
 use crate::cli::args::NoiseArgs;
 use crate::cli::args::PromptArgs;
 use crate::cli::args::RngName;
@@ -97,15 +98,7 @@ impl Job {
             }
         }
         Ok(Self {
-            source: ModelSource {
-                model: model.model,
-                transformer: model.transformer,
-                vae: model.vae,
-                text_encoder: model.text_encoder,
-                text_encoder_2: model.text_encoder_2,
-                tokenizer: model.tokenizer,
-                tokenizer_2: model.tokenizer_2,
-            },
+            source: source(model),
             device: speed.device,
             dtype: speed.dtype,
             mode: speed.mode,
@@ -143,7 +136,8 @@ impl Job {
     }
 }
 
-fn check_speed(speed: &SpeedArgs) -> Result<()> {
+/// Refuses speed options that exclude each other or name no file.
+pub(super) fn check_speed(speed: &SpeedArgs) -> Result<()> {
     if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
         refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
     }
@@ -152,6 +146,19 @@ fn check_speed(speed: &SpeedArgs) -> Result<()> {
             refuse("mode", format!("there is no plan file {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+/// The model that the flags name.
+pub(super) fn source(model: ModelArgs) -> ModelSource {
+    ModelSource {
+        model: model.model,
+        transformer: model.transformer,
+        vae: model.vae,
+        text_encoder: model.text_encoder,
+        text_encoder_2: model.text_encoder_2,
+        tokenizer: model.tokenizer,
+        tokenizer_2: model.tokenizer_2,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `inspect`,
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `bench`, `inspect`,
 //! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
 //! terminal.
 
 mod args;
+mod bench;
 mod completions;
 mod doctor;
 mod inspect;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
             }
             run::execute(*args)
         }
+        Command::Bench(args) => bench::execute(*args),
         Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Completions(args) => completions::execute(&args).map(|()| ExitCode::SUCCESS),

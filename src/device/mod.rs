@@ -79,6 +79,12 @@ impl Device {
         }
     }
 
+    /// The CUDA compiler that made the kernels, none where this program has none.
+    #[must_use]
+    pub fn cuda_toolkit() -> Option<&'static str> {
+        modules::TOOLKIT
+    }
+
     /// What computes, for records: `cpu` or the GPU's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -215,6 +215,12 @@ impl Engine {
         notes
     }
 
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.components.device
+    }
+
     /// What computes, as metadata records it.
     #[must_use]
     pub fn device_name(&self) -> String {

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod image;
 pub mod latents;
 mod load;
+pub mod measure;
 pub mod metadata;
 mod precision;
 pub mod progress;

@@ -58,6 +58,8 @@ impl Desk {
         for name in places.into_iter().chain(["CLICOLOR_FORCE", "NO_COLOR", "COLUMNS"]) {
             command.env_remove(name);
         }
+        // Where there is a GPU: the program must say the same there.
+        command.env("CUDA_VISIBLE_DEVICES", "");
         command.env("HOME", self.folder.path()).current_dir(self.folder.path());
         command.args(args).stdin(Stdio::null());
         command

@@ -10,6 +10,7 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod cuda;
 mod demo;
 
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ use flux_rt::Error;
 use flux_rt::device::Tensor;
 use flux_rt::model::source::ModelSource;
 use flux_rt::pipeline::DType;
+use flux_rt::pipeline::DeviceChoice;
 use flux_rt::pipeline::Engine;
 use flux_rt::pipeline::Event;
 use flux_rt::pipeline::Request;
@@ -33,7 +35,7 @@ const RUN: Tolerance = Tolerance { atol: 5e-4, rtol: 1e-3, l2: 1e-4 };
 
 fn engine(pipeline: &str, dtype: DType) -> Engine {
     let folder = golden::path(pipeline).to_string_lossy().into_owned();
-    Engine::builder().model(folder).dtype(dtype).build().unwrap()
+    Engine::builder().model(folder).device(DeviceChoice::Cpu).dtype(dtype).build().unwrap()
 }
 
 fn number(value: &Value) -> usize {

@@ -31,6 +31,7 @@ use crate::device::cuda::guard::Guards;
 use crate::device::cuda::upload::Ring;
 use crate::device::modules::MODULES;
 use crate::device::modules::Module;
+use crate::device::modules::Tier;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -66,7 +67,7 @@ pub struct Cuda {
     /// For tests; see [`guard`].
     guards: Option<Guards>,
     functions: Mutex<HashMap<String, Function>>,
-    modules: Mutex<HashMap<&'static str, LoadedModule>>,
+    modules: Mutex<HashMap<(&'static str, Tier), LoadedModule>>,
 }
 
 /// A kernel entry and the dynamic shared memory that it was allowed so far.
@@ -130,6 +131,13 @@ impl Cuda {
             return Err(device_error(
                 "no NVIDIA driver found; install one of CUDA 13.0 or newer (580), or compute with \
                  --device cpu"
+                    .into(),
+            ));
+        }
+        if MODULES.is_empty() {
+            return Err(device_error(
+                "this program was built without a CUDA compiler and has no kernels; see README, Build, or \
+                 compute with --device cpu"
                     .into(),
             ));
         }
@@ -233,7 +241,7 @@ impl Cuda {
     }
 
     /// How often memory was taken from the driver, and the most bytes in use.
-    pub(crate) fn memory(&self) -> (usize, usize) {
+    pub fn memory(&self) -> (usize, usize) {
         let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
         (arena.grown(), arena.peak())
     }
@@ -312,17 +320,18 @@ impl Cuda {
                 "no kernel `{entry}` in this program: it was built without nvcc; see README, Build"
             ),
         };
-        let holds = |module: &&Module| module.entries.contains(&entry);
+        let holds =
+            |module: &&Module| module.tier == Tier::Portable && module.entries.contains(&entry);
         let module = MODULES.iter().find(holds).ok_or_else(missing)?;
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = match modules.get(module.ptx) {
+        let loaded = match modules.get(&(module.op, module.tier)) {
             Some(loaded) => *loaded,
             None => {
                 let text = CString::new(module.ptx).map_err(|_| missing())?;
                 // SAFETY: `text` is PTX that ends with NUL; unloaded with the context.
                 let handle = unsafe { result::module::load_data(text.as_ptr().cast()) }
                     .map_err(|error| driver_error("cuModuleLoadData", error))?;
-                modules.insert(module.ptx, LoadedModule(handle));
+                modules.insert((module.op, module.tier), LoadedModule(handle));
                 LoadedModule(handle)
             }
         };

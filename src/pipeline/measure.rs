@@ -1,0 +1,41 @@
+//! What a bench asks an engine beside pictures.
+
+use crate::device::Device;
+use crate::device::Profile;
+use crate::error::Result;
+use crate::pipeline::Engine;
+use crate::pipeline::Request;
+
+/// GPU memory of an engine so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// The most bytes that were in use at one time: weights and activations.
+    pub peak_bytes: usize,
+    /// How often the driver was asked for memory.
+    pub allocations: usize,
+    /// Bytes that were copied from the host.
+    pub uploaded_bytes: u64,
+}
+
+impl Engine {
+    /// GPU memory; none on the CPU.
+    #[must_use]
+    pub fn gpu_memory(&self) -> Option<GpuMemory> {
+        let Device::Cuda(cuda) = self.device() else { return None };
+        let (allocations, peak_bytes) = cuda.memory();
+        Some(GpuMemory { peak_bytes, allocations, uploaded_bytes: cuda.uploaded_bytes() })
+    }
+
+    /// Makes one image with every kernel launched and timed by itself; none on the CPU.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn profile(&mut self, request: &Request) -> Result<Option<Profile>> {
+        let Device::Cuda(cuda) = self.device().clone() else { return Ok(None) };
+        cuda.start_profile();
+        let made = self.generate(request);
+        let profile = cuda.finish_profile();
+        made?;
+        profile.map(Some)
+    }
+}

@@ -1,0 +1,194 @@
+//! Whole runs on a GPU: the CPU's picture, the same bits again, and nothing allocated on the way.
+
+use std::ops::ControlFlow;
+
+use flux_rt::Error;
+use flux_rt::device::Device;
+use flux_rt::device::Tensor;
+use flux_rt::elastic::Mode;
+use flux_rt::model::clip;
+use flux_rt::model::source::ModelSource;
+use flux_rt::model::t5;
+use flux_rt::model::vae;
+use flux_rt::model::weights::dtype::WeightDtype;
+use flux_rt::model::weights::tensor_source::Placement;
+use flux_rt::pipeline::DType;
+use flux_rt::pipeline::DeviceChoice;
+use flux_rt::pipeline::Engine;
+use flux_rt::pipeline::Event;
+use flux_rt::pipeline::Generated;
+use flux_rt::pipeline::Request;
+
+use crate::common::gpu;
+use crate::golden;
+
+/// A stage on the GPU against the CPU with the same bf16 weights: some hundred roundings to bf16
+/// one after the other.
+const STAGE: f64 = 1e-2;
+/// Latents after all steps.
+const LATENTS: f64 = 2e-2;
+/// Of the picture, in decibels.
+const PSNR: f64 = 35.0;
+
+fn demo() -> String {
+    golden::data::path("models/demo").to_string_lossy().into_owned()
+}
+
+fn engine(device: DeviceChoice, mode: Mode) -> Engine {
+    Engine::builder().model(demo()).device(device).dtype(DType::Bf16).mode(mode).build().unwrap()
+}
+
+fn request(prompt: &str, seed: u64) -> Request {
+    Request { prompt: Some(prompt.to_owned()), seed, ..Request::default() }
+}
+
+/// Relative L2 of finite numbers.
+fn distance(what: &str, actual: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    assert!(actual.iter().chain(expected).all(|value| value.is_finite()), "{what} is finite");
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum();
+    let pairs = actual.iter().zip(expected);
+    let error: f64 = squares(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let norm: f64 = squares(&mut expected.iter().map(|value| f64::from(*value)));
+    (error / norm).sqrt()
+}
+
+fn psnr(actual: &Generated, expected: &Generated) -> f64 {
+    let pairs = actual.image.data.iter().zip(&expected.image.data);
+    let error: f64 = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 * expected.image.data.len() as f64 / error).log10()
+}
+
+#[test]
+fn cuda_draws_the_picture_of_the_cpu() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let mut cpu = engine(DeviceChoice::Cpu, Mode::Xl);
+    for mode in [Mode::Xl, Mode::Original] {
+        let mut cuda = engine(DeviceChoice::Cuda(0), mode.clone());
+        for (prompt, size) in [("a red apple", [128, 128]), ("a blue heart, flat style", [160, 96])]
+        {
+            let [width, height] = size.map(Some);
+            let request = Request { width, height, ..request(prompt, 42) };
+            let expected = cpu.generate(&request).unwrap();
+            let actual = cuda.generate(&request).unwrap();
+            let error = distance(prompt, actual.latents.host(), expected.latents.host());
+            let psnr = psnr(&actual, &expected);
+            println!("{mode} {prompt}: latents {error:.2e}, PSNR {psnr:.1} dB");
+            assert!(error <= LATENTS, "{mode} {prompt}: latents {error}");
+            assert!(psnr >= PSNR, "{mode} {prompt}: {psnr} dB");
+        }
+    }
+}
+
+#[test]
+fn cuda_modes_xl_and_original_round_differently() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let request = request("a red apple", 1);
+    let [xl, original] = [Mode::Xl, Mode::Original]
+        .map(|mode| engine(DeviceChoice::Cuda(0), mode).generate(&request).unwrap());
+    assert_ne!(xl.latents.host(), original.latents.host());
+    assert!(distance("original", original.latents.host(), xl.latents.host()) <= LATENTS);
+}
+
+#[test]
+fn cuda_repeats_bits_and_allocates_nothing_after_the_first_image() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let mut engine = engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let [apple, car] = [request("a red apple", 7), request("a blue car", 8)];
+    let first = engine.generate(&apple).unwrap();
+    let before = engine.gpu_memory().unwrap();
+    // The recorded step now serves another prompt and seed, and then the first again.
+    let other = engine.generate(&car).unwrap();
+    let again = engine.generate(&apple).unwrap();
+    let after = engine.gpu_memory().unwrap();
+    assert_eq!(first.image, again.image);
+    assert_eq!(first.latents.host(), again.latents.host());
+    assert_ne!(first.image, other.image);
+    assert_eq!(before.allocations, after.allocations);
+    assert_eq!(before.peak_bytes, after.peak_bytes);
+    let fresh = self::engine(DeviceChoice::Cuda(0), Mode::Xl).generate(&car).unwrap();
+    assert_eq!(fresh.latents.host(), other.latents.host());
+    // Without the graph, each kernel by itself: the same work.
+    let profile = engine.profile(&apple).unwrap().unwrap();
+    assert!(profile.kernels.iter().any(|kernel| kernel.name.starts_with("gemm_qkv")));
+}
+
+#[test]
+fn cuda_goes_on_after_a_stop_and_a_change_of_size() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let mut engine = engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let request = request("a red apple", 7);
+    let whole = engine.generate(&request).unwrap();
+    let mut seen = Vec::new();
+    let stopped = engine.generate_with(&request, &mut |event| match event {
+        Event::Step { done, .. } => {
+            seen.push(done);
+            if done == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+        Event::Phase(_) => ControlFlow::Continue(()),
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    assert_eq!(seen, [1, 2, 3, 4, 5]);
+    for (width, steps) in [(64, 4), (160, 4), (96, 3)] {
+        let (width, steps) = (Some(width), Some(steps));
+        engine.generate(&Request { width, steps, ..request.clone() }).unwrap();
+    }
+    assert_eq!(engine.generate(&request).unwrap().image, whole.image);
+}
+
+#[test]
+fn cuda_takes_given_latents_and_noise_of_cpu_generators() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let mut cuda = engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let mut cpu = engine(DeviceChoice::Cpu, Mode::Xl);
+    for rng in [flux_rt::pipeline::Rng::TorchCpu, flux_rt::pipeline::Rng::TorchCpuLegacy] {
+        let request = Request { rng, ..request("a green leaf", 3) };
+        let [actual, expected] =
+            [&mut cuda, &mut cpu].map(|engine| engine.generate(&request).unwrap());
+        assert!(psnr(&actual, &expected) >= PSNR, "{rng}");
+    }
+    let latents: Vec<f32> =
+        (0..64 * 64).map(|index| ((index * 37 % 101) as f32 - 50.0) / 29.0).collect();
+    let latents = Some(Tensor::from_host([64, 64], latents));
+    let request = Request { latents, ..request("a green leaf", 3) };
+    let [actual, expected] = [&mut cuda, &mut cpu].map(|engine| engine.generate(&request).unwrap());
+    assert!(psnr(&actual, &expected) >= PSNR, "given latents");
+}
+
+#[test]
+fn cuda_stages_agree_with_the_cpu() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let files = ModelSource::new(demo()).resolve().unwrap();
+    let placement = Placement { device: Device::clone(&gpu), dtype: WeightDtype::Bf16 };
+    let ids: Vec<u32> = (0..64).map(|index| index * 7 % 900).collect();
+    let stage = |what: &str, run: &dyn Fn(&Placement) -> Vec<f32>| {
+        let expected = run(&WeightDtype::Bf16.into());
+        let error = distance(what, &run(&placement), &expected);
+        println!("{what}: {error:.2e}");
+        assert!(error <= STAGE, "{what}: {error}");
+    };
+    stage("clip", &|placement| {
+        let weights = files.load_clip(placement.clone()).unwrap();
+        let out = clip::encode(&placement.device, &weights, &ids).unwrap();
+        out.to_host().unwrap().host().to_vec()
+    });
+    stage("t5", &|placement| {
+        let weights = files.load_t5(placement.clone()).unwrap();
+        let out = t5::encode(&placement.device, &weights, &ids).unwrap();
+        out.to_host().unwrap().host().to_vec()
+    });
+    let noise = crate::common::random(16 * 16 * 16, 5);
+    for name in ["decode", "encode"] {
+        stage(name, &|placement| {
+            let weights = files.load_vae(placement.clone()).unwrap();
+            let out = if name == "decode" {
+                let z = Tensor::from_host([16, 16, 16], noise.clone());
+                vae::decode(&weights, &z.to_device(&placement.device).unwrap()).unwrap()
+            } else {
+                let image = Tensor::from_host([32, 32, 3], noise[..32 * 32 * 3].to_vec());
+                vae::encode(&weights, &image.to_device(&placement.device).unwrap()).unwrap()
+            };
+            out.to_host().unwrap().host().to_vec()
+        });
+    }
+}
