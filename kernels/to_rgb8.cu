@@ -1,5 +1,5 @@
 /* out [n] = round(255 clamp(image [n] / 2 + 1/2, 0, 1)), ties to even, NaN becomes 0: spec flux
-   7.2. Oracle: src/ops/cpu/to_rgb8.rs, launcher: src/ops/cuda/to_rgb8.rs.
+   7.2. not_finite [1] becomes 1 if a value is NaN or infinite, else it stays. Oracle: src/ops/cpu/to_rgb8.rs, launcher: src/ops/cuda/to_rgb8.rs.
 
    Entry to_rgb8: grid (ceil(n / 2048)), 256 threads, no dynamic shared memory. */
 
@@ -15,14 +15,23 @@ namespace flux_rt {
 struct ToRgb8Params {
     uint8_t *out;                 // [count]
     const __nv_bfloat16 *image;   // [count], in [-1, 1]
+    uint32_t *not_finite;         // [1]
     int32_t count;                // n = H W 3, at least 1
     int32_t round_like_diffusers; // not 0: half and sum are each rounded to bf16
 };
-static_assert(sizeof(ToRgb8Params) == 24, "mirrored by the launcher");
+static_assert(sizeof(ToRgb8Params) == 32, "mirrored by the launcher");
 static_assert(offsetof(ToRgb8Params, out) == 0, "mirrored by the launcher");
 static_assert(offsetof(ToRgb8Params, image) == 8, "mirrored by the launcher");
-static_assert(offsetof(ToRgb8Params, count) == 16, "mirrored by the launcher");
-static_assert(offsetof(ToRgb8Params, round_like_diffusers) == 20, "mirrored by the launcher");
+static_assert(offsetof(ToRgb8Params, not_finite) == 16, "mirrored by the launcher");
+static_assert(offsetof(ToRgb8Params, count) == 24, "mirrored by the launcher");
+static_assert(offsetof(ToRgb8Params, round_like_diffusers) == 28, "mirrored by the launcher");
+
+// All threads that find one store the same number, so their order is no matter.
+__device__ __forceinline__ void check(const ToRgb8Params &params, float value) {
+    if (!isfinite(value)) {
+        *params.not_finite = 1;
+    }
+}
 
 __device__ __forceinline__ uint32_t to_byte(float value, bool round_like_diffusers) {
     float unit = value * 0.5f + 0.5f;
@@ -52,6 +61,7 @@ extern "C" __global__ void __launch_bounds__(256)
         uint32_t words[2] = {0, 0};
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
+            check(params, values[i]);
             words[i / 4] |= to_byte(values[i], round) << (8 * (i % 4));
         }
         *reinterpret_cast<uint2 *>(params.out + index) = make_uint2(words[0], words[1]);
@@ -60,7 +70,9 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int part = 0; part < 8; ++part) {
         const int64_t index = first + part * THREADS + thread;
         if (index < params.count) {
-            const uint32_t byte = to_byte(__bfloat162float(params.image[index]), round);
+            const float value = __bfloat162float(params.image[index]);
+            check(params, value);
+            const uint32_t byte = to_byte(value, round);
             params.out[index] = static_cast<uint8_t>(byte);
         }
     }

@@ -1,8 +1,9 @@
 //! Times on the GPU, and their table: an op between two CUDA events, after L2 was overwritten.
 //!
 //! The table's rates count what an op has to compute, read and write, not what its kernel does; the
-//! share is of the ceiling that binds it. Two ceilings: the bandwidth of a device-to-device copy in
-//! the same run, and the data sheet's dense bf16 rate of an H100 SXM, which no clock under load holds.
+//! share is of the ceiling that binds it. Two ceilings: a device-to-device copy that moves as many
+//! bytes, timed in the same way in the same run, and the data sheet's dense bf16 rate of an H100 SXM,
+//! which no clock under load holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ const QUEUED: usize = 32;
 const FLUSH_BYTES: usize = 256 << 20;
 /// What the copy that is the ceiling copies.
 const COPY_BYTES: usize = 1 << 30;
-/// How the copied bytes are cut into rows: which is fastest is the driver's affair.
-const COPY_ROWS: [usize; 3] = [1 << 10, 1 << 14, 1 << 18];
+/// How the copied bytes are cut into rows, which lie one behind the other.
+const COPY_ROW_BYTES: usize = 1 << 16;
 /// Until clocks are sustained.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// An H100 SXM's tensor cores, dense bf16 with f32 sums: 4,096 FLOP a clock and multiprocessor, 132
@@ -53,8 +54,8 @@ pub(crate) struct Timer {
     behind: [Tensor<Act, 3>; 2],
     /// Microseconds of every iteration, of the last calls of [`Self::time`].
     calls: VecDeque<Vec<f64>>,
-    /// Read plus written bytes a second.
-    copy_bytes_per_s: f64,
+    /// Copied from the first to the second, where a copy is timed.
+    copied: [Tensor<u8, 2>; 2],
     /// What two events take with nothing between them.
     empty_us: f64,
 }
@@ -69,21 +70,12 @@ impl Timer {
             flush: [bytes(device, FLUSH_BYTES, 1)?, bytes(device, FLUSH_BYTES, 2)?],
             behind: [crate::random(device, [1, 1, 8], 3)?, Tensor::empty(device, [2, 2, 8])?],
             calls: VecDeque::new(),
-            copy_bytes_per_s: 0.0,
+            copied: [copied(device, 4)?, copied(device, 5)?],
             empty_us: 0.0,
         };
-        let (mut target, mut source) =
-            (bytes(device, COPY_BYTES, 4)?, bytes(device, COPY_BYTES, 5)?);
         let begin = Instant::now();
         while begin.elapsed() < WARM_UP {
-            timer.time(1, &mut || target.matrix_mut().copy_from(source.matrix()))?;
-        }
-        for rows in COPY_ROWS {
-            target = target.reshape([rows, COPY_BYTES / rows]);
-            source = source.reshape([rows, COPY_BYTES / rows]);
-            let us = timer.median_of(|| target.matrix_mut().copy_from(source.matrix()))?;
-            let bytes_per_s = 2.0 * COPY_BYTES as f64 / us * 1e6;
-            timer.copy_bytes_per_s = timer.copy_bytes_per_s.max(bytes_per_s);
+            timer.copy_us(2 * COPY_BYTES)?;
         }
         timer.empty_us = timer.median_of(|| Ok(()))?;
         Ok(timer)
@@ -93,6 +85,23 @@ impl Timer {
         self.begin_case(&mut body)?;
         self.time(2 * QUEUED as u64, &mut body)?;
         Ok(self.median_us().unwrap_or(f64::NAN))
+    }
+
+    /// How long a copy takes that reads and writes `bytes` in all.
+    fn copy_us(&mut self, bytes: usize) -> Result<f64> {
+        let [source, mut target] =
+            std::mem::replace(&mut self.copied, [0, 0].map(|none| Tensor::zeros([none; 2])));
+        let (rows, columns) = match bytes / 2 {
+            few @ 0..=COPY_ROW_BYTES => (1, few.max(1)),
+            many => ((many / COPY_ROW_BYTES).min(COPY_BYTES / COPY_ROW_BYTES), COPY_ROW_BYTES),
+        };
+        let us = self.median_of(|| {
+            let part = source.matrix().rows(0..rows).columns(0..columns);
+            target.matrix_mut().rows(0..rows).columns(0..columns).copy_from(part)
+        });
+        self.copied = [source, target];
+        let scale = bytes as f64 / (2 * rows * columns) as f64;
+        Ok(us? * scale.max(1.0))
     }
 
     /// Forgets the last case's times, and runs `body` once: its kernel is compiled at the first call.
@@ -149,8 +158,9 @@ impl Timer {
 
     /// Prints the table, in Markdown.
     #[expect(clippy::print_stdout, reason = "the table is the result")]
-    pub(crate) fn print_table(&self, device: &Device, rows: &[Row]) {
-        let (copy, peak) = (self.copy_bytes_per_s / 1e9, PEAK_FLOPS / 1e12);
+    pub(crate) fn print_table(&mut self, device: &Device, rows: &[Row]) -> Result<()> {
+        let peak = PEAK_FLOPS / 1e12;
+        let copy = 2.0 * COPY_BYTES as f64 / self.copy_us(2 * COPY_BYTES)? / 1e3;
         println!("{}", device.name());
         println!(
             "copy of 1 GiB in this run: {copy:.0} GB/s, read plus written; two events with nothing \
@@ -160,7 +170,7 @@ impl Timer {
         println!();
         println!(
             "| kernel | shape | median µs | TFLOP/s | GB/s | share of the ceiling that binds: bf16 \
-             {peak:.0} TFLOP/s (4096 FLOP x 132 SM x 1.83 GHz) or copy {copy:.0} GB/s |"
+             {peak:.0} TFLOP/s (4096 FLOP x 132 SM x 1.83 GHz) or a copy of as many bytes |"
         );
         println!("|---|---|---|---|---|---|");
         for Row { op, shape, work, median_us } in rows {
@@ -168,7 +178,7 @@ impl Timer {
             let flops = work.flops as f64;
             let bytes = work.bytes_on(device) as f64;
             let computing = flops / PEAK_FLOPS;
-            let moving = bytes / self.copy_bytes_per_s;
+            let moving = self.copy_us(work.bytes_on(device))? / 1e6;
             let (least, ceiling) =
                 if computing > moving { (computing, "bf16") } else { (moving, "copy") };
             let tflops = match work.flops {
@@ -181,7 +191,14 @@ impl Timer {
                 "| {op} | {shape} | {median_us:.1} | {tflops} | {gbytes:.0} | {share:.1} % of {ceiling} |"
             );
         }
+        Ok(())
     }
+}
+
+/// What is copied where a copy is timed.
+fn copied(device: &Device, seed: u64) -> Result<Tensor<u8, 2>> {
+    let rows = [COPY_BYTES / COPY_ROW_BYTES, COPY_ROW_BYTES];
+    Ok(bytes(device, COPY_BYTES, seed)?.reshape(rows))
 }
 
 /// Random bytes, in rows of a MiB.

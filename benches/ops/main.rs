@@ -213,7 +213,7 @@ fn main() {
         run(&mut bench);
     }
     bench.criterion.final_summary();
-    if let Some(timer) = &bench.timer {
-        timer.print_table(&bench.device, &bench.rows);
+    if let Some(timer) = &mut bench.timer {
+        timer.print_table(&bench.device, &bench.rows).expect("a copy that fits");
     }
 }

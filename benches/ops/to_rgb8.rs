@@ -15,6 +15,7 @@ pub(crate) fn run(bench: &mut Bench) {
     bench.case("to_rgb8", "1024x1024", work, |device| {
         let image: Tensor<Act, 3> = crate::random(device, shape, 1)?;
         let mut out = Tensor::empty(device, shape)?;
-        Ok(move || to_rgb8(&mut out, &image, PixelRounding::F32))
+        let mut flag = Tensor::from_host([1], vec![0]).to_device(device)?;
+        Ok(move || to_rgb8(&mut out, &mut flag, &image, PixelRounding::F32))
     });
 }

@@ -22,20 +22,26 @@ pub enum PixelRounding {
     DiffusersBf16,
 }
 
-/// `out [H, W, 3]` from `image [H, W, 3]`.
+/// `out [H, W, 3]` from `image [H, W, 3]`; `not_finite [1]` becomes 1 if a value is NaN or infinite,
+/// else it stays.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if the last dimension is not 3 or the shapes differ.
 pub fn to_rgb8(
     out: &mut Tensor<u8, 3>,
+    not_finite: &mut Tensor<u32, 1>,
     image: &Tensor<Act, 3>,
     rounding: PixelRounding,
 ) -> Result<()> {
     let [height, width, _] = image.shape();
     expect_shape(OP, "image", image.shape(), [height, width, 3])?;
     expect_shape(OP, "out", out.shape(), image.shape())?;
+    expect_shape(OP, "not_finite", not_finite.shape(), [1])?;
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::to_rgb8::to_rgb8(&cuda, out, image, rounding);
+        return cuda::to_rgb8::to_rgb8(&cuda, out, not_finite, image, rounding);
+    }
+    if !image.host().iter().all(|value| value.is_finite()) {
+        not_finite.host_mut()[0] = 1;
     }
     cpu::to_rgb8::to_rgb8(out.host_mut(), image.host(), rounding);
     Ok(())

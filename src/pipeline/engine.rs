@@ -374,8 +374,9 @@ fn decode(
     unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
     let image = vae::decode(vae, &z)?;
     let mut pixels = Tensor::empty(device, image.shape())?;
-    to_rgb8(&mut pixels, &image, rounding)?;
-    if !image.to_host()?.host().iter().all(|value| value.is_finite()) {
+    let mut not_finite = Tensor::from_host([1], vec![0]).to_device(device)?;
+    to_rgb8(&mut pixels, &mut not_finite, &image, rounding)?;
+    if not_finite.to_host()?.host() != [0] {
         return Err(Error::Numeric { what: "the decoded picture", step: steps });
     }
     Ok(RgbImage::from_tensor(&pixels.to_host()?))

@@ -14,8 +14,42 @@ use crate::golden;
 fn bytes(values: &[f32], rounding: PixelRounding) -> Vec<u8> {
     let image = Tensor::from_host([1, values.len() / 3, 3], values.to_vec());
     let mut out = Tensor::zeros(image.shape());
-    to_rgb8(&mut out, &image, rounding).unwrap();
+    to_rgb8(&mut out, &mut Tensor::zeros([1]), &image, rounding).unwrap();
     out.host().to_vec()
+}
+
+/// What `not_finite` becomes from `before`.
+fn flag(device: &Device, values: &[f32], before: u32) -> u32 {
+    let image = Tensor::from_host([1, values.len() / 3, 3], values.to_vec());
+    let mut out = Tensor::empty(device, image.shape()).unwrap();
+    let mut flag = gpu::to(device, Tensor::from_host([1], vec![before]));
+    to_rgb8(&mut out, &mut flag, &gpu::to(device, image), PixelRounding::F32).unwrap();
+    gpu::host(flag)[0]
+}
+
+fn what_is_not_finite_is_told(device: &Device) {
+    for count in [3, 24, 6147] {
+        let sound: Vec<f32> = (0..count).map(|index| (index % 7) as f32 / 3.0 - 1.0).collect();
+        assert_eq!([flag(device, &sound, 0), flag(device, &sound, 1)], [0, 1]);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for index in [0, count / 2, count - 1] {
+                let mut values = sound.clone();
+                values[index] = bad;
+                assert_eq!(flag(device, &values, 0), 1, "{bad} at {index} of {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_told_on_the_cpu() {
+    what_is_not_finite_is_told(&Device::Cpu);
+}
+
+#[test]
+fn what_is_not_finite_is_told_on_cuda() {
+    let Some(gpu) = gpu::gpu() else { return };
+    what_is_not_finite_is_told(&gpu);
 }
 
 #[test]
@@ -37,9 +71,10 @@ fn bf16_rounds_before_scaling() {
 #[test]
 fn wrong_shapes_are_refused() {
     let rounding = PixelRounding::F32;
-    let planar = to_rgb8(&mut Tensor::zeros([3, 2, 2]), &Tensor::zeros([3, 2, 2]), rounding);
+    let flag = &mut Tensor::zeros([1]);
+    let planar = to_rgb8(&mut Tensor::zeros([3, 2, 2]), flag, &Tensor::zeros([3, 2, 2]), rounding);
     assert!(matches!(planar, Err(Error::Shape { tensor: "image", .. })));
-    let other = to_rgb8(&mut Tensor::zeros([2, 2, 3]), &Tensor::zeros([2, 3, 3]), rounding);
+    let other = to_rgb8(&mut Tensor::zeros([2, 2, 3]), flag, &Tensor::zeros([2, 3, 3]), rounding);
     assert!(matches!(other, Err(Error::Shape { tensor: "out", .. })));
 }
 
@@ -53,7 +88,7 @@ fn goldens_of_both_decoders() {
         let channels_last = (0..3 * plane).map(|i| planar[i % 3 * plane + i / 3]).collect();
         let image = Tensor::from_host([height, width, 3], channels_last);
         let mut out = Tensor::zeros(image.shape());
-        to_rgb8(&mut out, &image, PixelRounding::F32).unwrap();
+        to_rgb8(&mut out, &mut Tensor::zeros([1]), &image, PixelRounding::F32).unwrap();
         let actual: Vec<f64> = out.host().iter().map(|&byte| f64::from(byte)).collect();
         assert_eq!(actual, goldens["vae.decode.pixels"], "{folder}");
     }
@@ -76,7 +111,8 @@ fn cuda_agrees_exactly_on_every_bf16_number() {
             let run = |device: &Device| {
                 let image = Tensor::from_host([1, count / 3, 3], values.clone());
                 let mut out = Tensor::empty(device, image.shape()).unwrap();
-                to_rgb8(&mut out, &gpu::to(device, image), rounding).unwrap();
+                let mut flag = gpu::to(device, Tensor::zeros([1]));
+                to_rgb8(&mut out, &mut flag, &gpu::to(device, image), rounding).unwrap();
                 gpu::host(out)
             };
             let actual = gpu.run(&format!("{count}, {rounding:?}"), run);

@@ -131,9 +131,11 @@ fn phases(report: &Report) -> [(&'static str, [f64; 3]); 6] {
     ]
 }
 
-/// GB/s of loading, where files were read onto a GPU.
+/// GB/s of loading, where files were read onto a GPU; a synthetic model has none.
 fn load_rate(engine: &Engine, report: &Report) -> Option<f64> {
-    let bytes = report.loaded_bytes.filter(|&bytes| bytes > 0)?;
+    let memory = report.memory?;
+    // Its norms and biases alone are a thousandth.
+    let bytes = report.loaded_bytes.filter(|&bytes| 10 * bytes > memory.peak_bytes as u64)?;
     Some(bytes as f64 / 1e6 / engine.load_ms())
 }
 

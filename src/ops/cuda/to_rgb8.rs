@@ -14,16 +14,18 @@ use crate::ops::to_rgb8::PixelRounding;
 
 const OP: &str = "to_rgb8";
 
-kernel_params!(Params, 24, {
+kernel_params!(Params, 32, {
     0 out: u64,
     8 image: u64,
-    16 count: i32,
-    20 round_like_diffusers: i32,
+    16 not_finite: u64,
+    24 count: i32,
+    28 round_like_diffusers: i32,
 });
 
 pub(crate) fn to_rgb8(
     cuda: &Arc<Cuda>,
     out: &Tensor<u8, 3>,
+    not_finite: &Tensor<u32, 1>,
     image: &Tensor<Act, 3>,
     rounding: PixelRounding,
 ) -> Result<()> {
@@ -34,6 +36,7 @@ pub(crate) fn to_rgb8(
     let params = Params {
         out: out.cuda_address(),
         image: image.cuda_address(),
+        not_finite: not_finite.cuda_address(),
         count: int(OP, "image", count)?,
         round_like_diffusers: i32::from(rounding == PixelRounding::DiffusersBf16),
     };
