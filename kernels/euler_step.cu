@@ -1,10 +1,8 @@
 /* latents [n] += (sigmas[step + 1] - sigmas[step]) * velocity [n], then step += 1: spec flux 4.3.
    Oracle: src/ops/cpu/euler_step.rs, launcher: src/ops/cuda/euler_step.rs.
 
-   Two entries with the same params, one after another, no dynamic shared memory:
-     euler_step          grid (ceil(n / 2048)), 256 threads; every thread reads the counter
-     euler_step_advance  grid (1), 1 thread; increments it when all have read it
-   At or past the last step both do nothing. */
+   Entry euler_step: grid (ceil(n / 2048), at least 1), 256 threads, no dynamic shared memory; launches
+   of a module follow one another. At or past the last step it does nothing. */
 
 #include "common/vector_io.cuh"
 
@@ -20,7 +18,7 @@ struct EulerStepParams {
     const __nv_bfloat16 *velocity; // [count]
     const float *sigmas;           // [steps + 1]
     uint32_t *step;                // [1]
-    int32_t count;                 // n, at least 1
+    int32_t count;                 // n, 0 or more
     int32_t steps;
     int32_t round_like_diffusers; // not 0: sigma difference, product and sum are rounded to bf16;
                                   // 0: f32 operations, not fused, and the sum is rounded
@@ -35,6 +33,21 @@ static_assert(offsetof(EulerStepParams, count) == 32, "mirrored by the launcher"
 static_assert(offsetof(EulerStepParams, steps) == 36, "mirrored by the launcher");
 static_assert(offsetof(EulerStepParams, round_like_diffusers) == 40, "mirrored by the launcher");
 static_assert(offsetof(EulerStepParams, reserved) == 44, "mirrored by the launcher");
+
+// Blocks of this launch that are done; 0 between launches.
+__device__ uint32_t euler_step_blocks_done;
+
+// The last block to finish increments the counter: by then all have read it.
+__device__ __forceinline__ void count_step(const EulerStepParams &params, uint32_t step) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        if (atomicAdd(&euler_step_blocks_done, 1u) == gridDim.x - 1) {
+            euler_step_blocks_done = 0;
+            *params.step = step + 1;
+        }
+    }
+}
 
 template <int WIDTH>
 __device__ __forceinline__ void advance_latents(const EulerStepParams &params, float dt) {
@@ -75,11 +88,5 @@ extern "C" __global__ void __launch_bounds__(256)
     } else {
         advance_latents<1>(params, dt);
     }
-}
-
-extern "C" __global__ void __launch_bounds__(1)
-    euler_step_advance(const __grid_constant__ flux_rt::EulerStepParams params) {
-    if (*params.step < static_cast<uint32_t>(params.steps)) {
-        *params.step += 1;
-    }
+    count_step(params, step);
 }

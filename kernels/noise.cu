@@ -47,7 +47,11 @@ extern "C" __global__ void __launch_bounds__(256)
             philox(words, params.seed_low, params.seed_high);
             float normals[4];
             box_muller(normals[0], normals[1], words[0], words[1]);
-            box_muller(normals[2], normals[3], words[2], words[3]);
+            // Usually the grid is as large as the tensor, and only the first number of four is used.
+            normals[2] = normals[3] = 0.0f;
+            if (first + 2 * draw_threads < count) {
+                box_muller(normals[2], normals[3], words[2], words[3]);
+            }
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int64_t index = first + i * draw_threads;

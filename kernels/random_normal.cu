@@ -1,5 +1,6 @@
-/* out [n] = std * N(0, 1), rounded to bf16: weights of synthetic models. Element 4 i + j is number j of
-   Philox counter (i, stream) under the seed. Oracle: src/ops/cpu/random_normal.rs, launcher:
+/* out [n] = std * N(0, 1), rounded to bf16: weights of synthetic models. Elements 8 i to 8 i + 7 are
+   made of Philox counter (i, stream) under the seed, two of each word: its upper half gives the
+   radius, its lower half the angle, which is as fine as bf16 shows. Oracle: src/ops/cpu/random_normal.rs, launcher:
    src/ops/cuda/random_normal.rs.
 
    Entry random_normal: grid (ceil(n / 2048)), 256 threads, no dynamic shared memory. */
@@ -29,6 +30,17 @@ static_assert(offsetof(RandomNormalParams, seed_high) == 20, "mirrored by the la
 static_assert(offsetof(RandomNormalParams, stream) == 24, "mirrored by the launcher");
 static_assert(offsetof(RandomNormalParams, std) == 28, "mirrored by the launcher");
 
+// Two numbers of spread `std` from one word.
+__device__ __forceinline__ void normal_pair(float &sine, float &cosine, uint32_t word, float std) {
+    constexpr float UNIT = 1.0f / 65536.0f, ANGLE = 6.2831855f / 65536.0f;
+    const float uniform = (static_cast<float>(word >> 16) + 0.5f) * UNIT;
+    const float angle = (static_cast<float>(word & 0xffffu) + 0.5f) * ANGLE;
+    const float radius = std * __fsqrt_rn(-2.0f * __logf(uniform));
+    __sincosf(angle, &sine, &cosine);
+    sine *= radius;
+    cosine *= radius;
+}
+
 } // namespace flux_rt
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -38,19 +50,14 @@ extern "C" __global__ void __launch_bounds__(256)
     if (first >= params.count) {
         return;
     }
+    const uint64_t index = static_cast<uint64_t>(first / 8);
+    uint32_t words[4] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                         params.stream, 0};
+    philox(words, params.seed_low, params.seed_high);
     float values[8];
 #pragma unroll
-    for (int part = 0; part < 2; ++part) {
-        const uint64_t index = static_cast<uint64_t>(first / 4 + part);
-        uint32_t words[4] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                             params.stream, 0};
-        philox(words, params.seed_low, params.seed_high);
-        box_muller(values[4 * part], values[4 * part + 1], words[0], words[1]);
-        box_muller(values[4 * part + 2], values[4 * part + 3], words[2], words[3]);
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        values[i] *= params.std;
+    for (int word = 0; word < 4; ++word) {
+        normal_pair(values[2 * word], values[2 * word + 1], words[word], params.std);
     }
     if (first + 8 <= params.count) {
         store(params.out + first, values);

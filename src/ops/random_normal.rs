@@ -1,6 +1,7 @@
 //! `out [n] = std * N(0, 1)` in bf16: the weights of synthetic models, made where they are used.
 //!
-//! Philox 4x32-10: element `4 i + j` is number j of counter `(i, stream)` under the seed.
+//! Philox 4x32-10: elements `8 i` to `8 i + 7` are made of counter `(i, stream)` under the seed, two of
+//! each word: its upper half gives the radius, its lower half the angle, as fine as bf16 shows.
 
 use half::bf16;
 

@@ -83,6 +83,14 @@ impl Cuda {
             return Ok(());
         }
         make_current(self.context)?;
+        if pitches == [bytes; 2] || rows == 1 {
+            // The driver's plain copy: the other one is up to 1.7 times as slow on rows in a row.
+            // SAFETY: as below.
+            let copied = unsafe {
+                result::memcpy_dtod_async(addresses[0], addresses[1], rows * bytes, self.stream())
+            };
+            return copied.map_err(|error| driver_error("cuMemcpyDtoDAsync", error));
+        }
         let copy = sys::CUDA_MEMCPY2D {
             srcXInBytes: 0,
             srcY: 0,

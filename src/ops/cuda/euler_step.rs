@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::ops::cuda::elementwise_grid;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
-use crate::ops::cuda::linear_grid;
 use crate::ops::euler_step::LatentRounding;
 use crate::ops::expect;
 
@@ -50,9 +49,6 @@ pub(crate) fn euler_step(
         reserved: 0,
     };
     // A step of no latents still counts.
-    if count > 0 {
-        let work = Work::Bytes(6 * count);
-        cuda.launch(OP, elementwise_grid(OP, count)?.doing(work), &params)?;
-    }
-    cuda.launch("euler_step_advance", linear_grid(1, 1), &params)
+    let work = Work::Bytes(6 * count);
+    cuda.launch(OP, elementwise_grid(OP, count.max(1))?.doing(work), &params)
 }

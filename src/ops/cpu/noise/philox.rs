@@ -6,11 +6,9 @@ const THREADS: u64 = 256;
 const MULTIPLIERS: [u64; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const KEY_STEPS: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
-/// The four normals of one counter.
-pub(in crate::ops::cpu) fn normals_of(counter: [u64; 2], seed: u64) -> [f32; 4] {
-    let words = philox(words_of(counter), halves(seed));
-    let [[a, b], [c, d]] = [normal_pair(words[0], words[1]), normal_pair(words[2], words[3])];
-    [a, b, c, d]
+/// The four words of one counter.
+pub(in crate::ops::cpu) fn words(counter: [u64; 2], seed: u64) -> [u32; 4] {
+    philox(words_of(counter), halves(seed))
 }
 
 /// Fills `out` as a generator fresh from `manual_seed(seed)` does on a card that runs at most
@@ -21,8 +19,13 @@ pub(super) fn normals(out: &mut [f32], max_blocks: u32, seed: u64) {
     let threads = blocks * THREADS;
     for (element, out) in (0u64..).zip(out) {
         let (thread, draw) = (element % threads, element / threads);
-        let normals = normals_of([draw / 4, thread], seed);
-        *out = normals[(draw % 4) as usize];
+        let words = words([draw / 4, thread], seed);
+        *out = match draw % 4 {
+            0 => normal_pair(words[0], words[1])[0],
+            1 => normal_pair(words[0], words[1])[1],
+            2 => normal_pair(words[2], words[3])[0],
+            _ => normal_pair(words[2], words[3])[1],
+        };
     }
 }
 
