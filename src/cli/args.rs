@@ -204,7 +204,8 @@ pub(super) struct NoiseArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "RNG", env = "FLUX_RT_RNG", hide_env = true)]
     pub(super) rng: RngName,
-    /// GPU that torch-cuda repeats: h100, or how many blocks of 256 threads it runs [default: h100]
+    /// GPU that torch-cuda repeats: h100, or how many blocks of 256 threads it runs [default: the one
+    /// that computes, on the CPU h100]
     #[arg(long, value_name = "CARD", env = "FLUX_RT_RNG_GRID", hide_env = true)]
     #[arg(value_parser = rng_grid, allow_negative_numbers = true)]
     pub(super) rng_grid: Option<Grid>,

@@ -181,7 +181,7 @@ fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
 
 fn rng(args: &NoiseArgs) -> Result<Rng> {
     match (args.rng, args.rng_grid) {
-        (RngName::TorchCuda, grid) => Ok(Rng::TorchCuda { grid: grid.unwrap_or(Grid::H100) }),
+        (RngName::TorchCuda, grid) => Ok(Rng::TorchCuda { grid }),
         (_, Some(_)) => refuse("rng-grid", "only --rng torch-cuda has a grid; leave it out"),
         (RngName::TorchCpu, None) => Ok(Rng::TorchCpu),
         (RngName::TorchCpuLegacy, None) => Ok(Rng::TorchCpuLegacy),
@@ -197,6 +197,7 @@ fn check_values(template: &Request) -> Result<()> {
         steps: 1,
         guidance: Some(0.0),
         max_sequence_length: 1,
+        noise_grid: Grid::H100,
     };
     Settings::new(template, &any_model)?;
     Ok(())

@@ -9,6 +9,7 @@ use serde::Serializer;
 use crate::cli::job::Job;
 use crate::cli::progress::milliseconds;
 use crate::error::Result;
+use crate::ops::noise::Grid;
 use crate::pipeline::Engine;
 use crate::pipeline::Generated;
 use crate::pipeline::Metadata;
@@ -201,7 +202,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
 fn noise(job: &Job, rng: Rng) -> (String, Option<u32>) {
     match (&job.latents_file, rng) {
         (Some(path), _) => (path.display().to_string(), None),
-        (None, Rng::TorchCuda { grid }) => (rng.to_string(), Some(grid.blocks())),
+        (None, Rng::TorchCuda { grid }) => (rng.to_string(), grid.map(Grid::blocks)),
         (None, Rng::TorchCpu | Rng::TorchCpuLegacy) => (rng.to_string(), None),
     }
 }

@@ -39,8 +39,9 @@ impl Grid {
     ///
     /// # Errors
     /// [`Error::Request`] if the product is no grid at all.
-    pub fn of_card(multiprocessors: u32, threads_per_multiprocessor: u32) -> Result<Self> {
+    pub fn of_card(multiprocessors: usize, threads_per_multiprocessor: usize) -> Result<Self> {
         let blocks = multiprocessors.checked_mul(threads_per_multiprocessor / 256);
+        let blocks = blocks.and_then(|blocks| u32::try_from(blocks).ok());
         Self::of_blocks(blocks.unwrap_or(0))
     }
 

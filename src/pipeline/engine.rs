@@ -348,7 +348,10 @@ impl Engine {
     fn noise_source(&self, rng: Rng) -> Result<NoiseSource> {
         let dtype = self.precision.noise;
         match (rng, dtype) {
-            (Rng::TorchCuda { grid }, _) => Ok(NoiseSource::TorchCuda { grid, dtype }),
+            (Rng::TorchCuda { grid }, _) => {
+                let grid = grid.unwrap_or(self.defaults.noise_grid);
+                Ok(NoiseSource::TorchCuda { grid, dtype })
+            }
             (Rng::TorchCpu, _) => Ok(NoiseSource::TorchCpu { dtype }),
             (Rng::TorchCpuLegacy, NoiseDtype::Bf16) => Ok(NoiseSource::TorchCpuLegacy),
             (Rng::TorchCpuLegacy, NoiseDtype::F32) => Err(Error::Request {

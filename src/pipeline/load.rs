@@ -18,6 +18,7 @@ use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::t5::T5Weights;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::vae::VaeWeights;
+use crate::ops::noise::Grid;
 use crate::pipeline::Defaults;
 use crate::pipeline::request::MAX_SIDE;
 use crate::pipeline::request::TOKEN;
@@ -100,7 +101,12 @@ impl Components {
         let synthetic = matches!(files.transformer.weights, Weights::Synthetic { .. });
         // The VAE's own size, made one that can be drawn.
         let side = (self.vae.config.sample_size / TOKEN * TOKEN).clamp(TOKEN, MAX_SIDE);
+        let noise_grid = match &self.device {
+            Device::Cpu => Grid::H100,
+            Device::Cuda(cuda) => Grid::of_card(cuda.multiprocessors(), cuda.threads())?,
+        };
         Ok(Defaults {
+            noise_grid,
             prompt: example_prompt(files.elastic.as_ref())?,
             width: side,
             height: side,

@@ -70,8 +70,8 @@ impl fmt::Display for DType {
 pub enum Rng {
     /// A CUDA `torch.Generator`'s, whose numbers depend on the card.
     TorchCuda {
-        /// How many blocks the card runs at once.
-        grid: Grid,
+        /// How many blocks the card runs at once; `None` is the card that computes, on the CPU an H100.
+        grid: Option<Grid>,
     },
     /// A CPU `torch.Generator`'s.
     TorchCpu,
@@ -81,7 +81,7 @@ pub enum Rng {
 
 impl Default for Rng {
     fn default() -> Self {
-        Self::TorchCuda { grid: Grid::H100 }
+        Self::TorchCuda { grid: None }
     }
 }
 
@@ -135,6 +135,8 @@ pub struct Defaults {
     pub guidance: Option<f32>,
     /// The T5 tokenizer's own length; at most this many tokens are allowed.
     pub max_sequence_length: usize,
+    /// Of the card that computes, on the CPU an H100's.
+    pub noise_grid: Grid,
 }
 
 /// A request with every default filled in and every value checked.
@@ -215,7 +217,12 @@ impl Settings {
             steps,
             guidance,
             seed: request.seed,
-            rng: request.rng,
+            rng: match request.rng {
+                Rng::TorchCuda { grid } => {
+                    Rng::TorchCuda { grid: Some(grid.unwrap_or(defaults.noise_grid)) }
+                }
+                other => other,
+            },
             max_sequence_length,
         })
     }

@@ -55,6 +55,8 @@ const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
 pub struct Cuda {
     name: String,
     multiprocessors: usize,
+    /// Most threads that a multiprocessor runs at once.
+    threads: usize,
     smem_bytes_per_block: u32,
     /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
     like_diffusers: AtomicBool,
@@ -173,6 +175,8 @@ impl Cuda {
         }
         let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let multiprocessors = usize::try_from(attribute(device, count)?).unwrap_or(1).max(1);
+        let threads = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR;
+        let threads = usize::try_from(attribute(device, threads)?).unwrap_or(0);
         let smem = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let smem_bytes_per_block = attribute(device, smem)?.unsigned_abs();
         // SAFETY: `device` comes from cuDeviceGet; the context is released in `drop`.
@@ -184,6 +188,7 @@ impl Cuda {
         Ok(Arc::new(Self {
             name,
             multiprocessors,
+            threads,
             smem_bytes_per_block,
             like_diffusers: AtomicBool::new(false),
             device,
@@ -206,6 +211,11 @@ impl Cuda {
     /// Multiprocessors of the GPU.
     pub(crate) fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    /// Most threads that a multiprocessor runs at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Shared memory that one block may take.
