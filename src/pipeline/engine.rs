@@ -15,16 +15,11 @@ use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
 use crate::model::source::Weights;
-use crate::model::vae;
 use crate::model::weights::tensor_source::Placement;
-use crate::model::weights::vae::VaeWeights;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
 use crate::ops::noise::noise;
 use crate::ops::pack::pack;
-use crate::ops::pack::unpack;
-use crate::ops::to_rgb8::PixelRounding;
-use crate::ops::to_rgb8::to_rgb8;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
 use crate::pipeline::DeviceChoice;
@@ -35,6 +30,7 @@ use crate::pipeline::RgbImage;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
+use crate::pipeline::decode::decode;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
@@ -42,6 +38,7 @@ use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::model_guidance;
 use crate::pipeline::session::Sessions;
+use crate::pipeline::tiling::Tiling;
 
 /// How to build an [`Engine`].
 #[derive(Debug, Clone, Default)]
@@ -273,6 +270,7 @@ impl Engine {
         let settings = Settings::new(request, &self.defaults)?;
         let mut timings = Timings::default();
         let Components { device, flux, vae, scheduler, .. } = &self.components;
+        let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;
@@ -313,7 +311,8 @@ impl Engine {
             return Err(Error::Numeric { what: "latents", step: settings.steps });
         }
         let size = [2 * rows, 2 * columns, vae.config.latent_channels];
-        let image = decode(vae, &session.latents, size, self.precision.pixels, settings.steps)?;
+        let pixels = self.precision.pixels;
+        let image = decode(vae, &session.latents, size, tiling, pixels, settings.steps)?;
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
@@ -359,27 +358,6 @@ impl Engine {
             }),
         }
     }
-}
-
-/// Packed latents to pixels, by way of latents of shape `size`; `steps` is for the message.
-fn decode(
-    vae: &VaeWeights,
-    latents: &Tensor<Act, 2>,
-    size: [usize; 3],
-    rounding: PixelRounding,
-    steps: usize,
-) -> Result<RgbImage> {
-    let device = &latents.device();
-    let mut z = Tensor::empty(device, size)?;
-    unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
-    let image = vae::decode(vae, &z)?;
-    let mut pixels = Tensor::empty(device, image.shape())?;
-    let mut not_finite = Tensor::from_host([1], vec![0]).to_device(device)?;
-    to_rgb8(&mut pixels, &mut not_finite, &image, rounding)?;
-    if not_finite.to_host()?.host() != [0] {
-        return Err(Error::Numeric { what: "the decoded picture", step: steps });
-    }
-    Ok(RgbImage::from_tensor(&pixels.to_host()?))
 }
 
 /// Tells the observer that a phase begins, and starts its clock.

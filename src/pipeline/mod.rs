@@ -1,5 +1,6 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+mod decode;
 mod denoise;
 mod encode;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod progress;
 pub mod request;
 pub mod schedule;
 mod session;
+pub mod tiling;
 
 pub use engine::Engine;
 pub use engine::EngineBuilder;

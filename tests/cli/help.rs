@@ -23,7 +23,7 @@ fn every_verb_explains_itself() {
 fn the_help_of_run_has_every_flag_of_the_contract() {
     let answer = Desk::new().call(["run", "--help"]);
     for flag in "model prompt prompt-file width height steps guidance seed count \
-                 max-sequence-length mode cache rng rng-grid latents dtype device out \
+                 max-sequence-length vae-tiling mode cache rng rng-grid latents dtype device out \
                  save-latents json progress"
         .split_whitespace()
     {
