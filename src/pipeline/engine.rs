@@ -34,6 +34,8 @@ use crate::pipeline::decode::decode;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
+use crate::pipeline::load::defaults;
+use crate::pipeline::memory::Need;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::model_guidance;
@@ -48,6 +50,7 @@ pub struct EngineBuilder {
     dtype: DType,
     mode: Mode,
     cache: Preset,
+    expected: Request,
 }
 
 impl EngineBuilder {
@@ -93,10 +96,19 @@ impl EngineBuilder {
         self
     }
 
+    /// A picture like those to come: whether the GPU's memory holds model and picture is told before
+    /// the model is loaded. Without this it is told for the model's default size.
+    #[must_use]
+    pub fn expecting(mut self, request: Request) -> Self {
+        self.expected = request;
+        self
+    }
+
     /// Finds and loads the model.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
+    /// [`Error::OutOfMemory`] when the GPU does not hold it, [`Error::Request`] when the model cannot
+    /// do what is expected; [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
     /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
     pub fn build(self) -> Result<Engine> {
         let started = Instant::now();
@@ -112,10 +124,17 @@ impl EngineBuilder {
                 format!("model `{}` needs a CUDA device: its weights are made there", files.name);
             return Err(Error::Device { reason });
         }
+        let configs = files.configs()?;
+        let defaults = defaults(&files, &configs)?;
+        let expected = Settings::new(&self.expected, &defaults)?;
+        if let Device::Cuda(cuda) = &device {
+            let weights = configs.weight_bytes(precision.weights)?;
+            let picture = Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected);
+            picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
+        }
         let placement = Placement { device, dtype: precision.weights };
-        let components = Components::load(&files, &placement)?;
+        let components = Components::load(&files, configs, &placement)?;
         components.device.synchronize()?;
-        let defaults = components.defaults(&files)?;
         Ok(Engine {
             files,
             components,
@@ -261,7 +280,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Request`] for a value out of range, [`Error::Numeric`] when the latents or the
-    /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop.
+    /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop,
+    /// [`Error::OutOfMemory`] when the GPU does not hold a picture of that size.
     pub fn generate_with(
         &mut self,
         request: &Request,
@@ -269,8 +289,10 @@ impl Engine {
     ) -> Result<Generated> {
         let settings = Settings::new(request, &self.defaults)?;
         let mut timings = Timings::default();
-        let Components { device, flux, vae, scheduler, .. } = &self.components;
+        let Components { device, flux, t5, vae, scheduler, .. } = &self.components;
         let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
+        let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings);
+        self.sessions.make_room(device, &settings, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;

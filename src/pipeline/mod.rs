@@ -8,6 +8,7 @@ pub mod image;
 pub mod latents;
 mod load;
 pub mod measure;
+mod memory;
 pub mod metadata;
 mod precision;
 pub mod progress;

@@ -246,6 +246,18 @@ impl Cuda {
         (arena.grown(), arena.peak())
     }
 
+    /// Bytes that buffers can still take: those that the driver has free, and those of the arena's
+    /// blocks that no buffer uses.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`].
+    pub(crate) fn free_bytes(&self) -> Result<usize> {
+        make_current(self.context)?;
+        let (free, _) =
+            result::mem_get_info().map_err(|error| driver_error("cuMemGetInfo", error))?;
+        Ok(free + self.arena.lock().unwrap_or_else(PoisonError::into_inner).free_bytes())
+    }
+
     /// Device memory for `bytes`; its content is undefined.
     fn allocate(&self, bytes: usize) -> Result<u64> {
         match &self.guards {
@@ -272,7 +284,7 @@ impl Cuda {
         let address = self.take_from_driver(block)?;
         arena.add_block(address, block);
         // The block was made large enough for this.
-        arena.take(bytes).ok_or(Error::OutOfMemory { needed: bytes, free: block })
+        arena.take(bytes).ok_or_else(|| Error::no_room(bytes, block))
     }
 
     fn give_to_arena(&self, address: u64, bytes: usize) {
@@ -284,10 +296,9 @@ impl Cuda {
         make_current(self.context)?;
         // SAFETY: allocates, and touches nothing that is there.
         unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
-                needed: bytes,
-                free: result::mem_get_info().map_or(0, |(free, _)| free),
-            },
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                Error::no_room(bytes, result::mem_get_info().map_or(0, |(free, _)| free))
+            }
             _ => driver_error("cuMemAlloc", error),
         })
     }
