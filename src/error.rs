@@ -105,12 +105,16 @@ pub enum Error {
         reason: String,
     },
     /// The GPU's memory does not hold what is needed.
-    #[error("expected {needed} bytes of free GPU memory, found {free}")]
+    #[error("{}; {advice}", shortage(*needed, *free, parts))]
     OutOfMemory {
         /// Bytes asked for.
         needed: usize,
         /// Bytes free.
         free: usize,
+        /// What takes how many of the bytes; empty for a single buffer.
+        parts: Vec<(&'static str, usize)>,
+        /// What to do.
+        advice: String,
     },
     /// A result holds NaN or infinity.
     #[error("{what} holds NaN or infinity after step {step}")]
@@ -125,7 +129,30 @@ pub enum Error {
     Cancelled,
 }
 
+/// What always helps where a GPU's memory does not suffice.
+pub(crate) const OTHER_DEVICE: &str =
+    "use another GPU with --device cuda:N, or the CPU with --device cpu";
+
+/// The sentence of [`Error::OutOfMemory`] without its advice.
+pub(crate) fn shortage(needed: usize, free: usize, parts: &[(&'static str, usize)]) -> String {
+    let [needed, free] = [needed, free].map(gigabytes);
+    let parts: Vec<_> =
+        parts.iter().map(|(what, bytes)| format!("{what} {}", gigabytes(*bytes))).collect();
+    let found = format!("expected {needed} of free GPU memory, found {free}");
+    if parts.is_empty() { found } else { format!("{found}: {}", parts.join(", ")) }
+}
+
+/// In the unit that people buy memory in.
+fn gigabytes(bytes: usize) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
 impl Error {
+    /// The GPU has no room for a buffer of `needed` bytes.
+    pub(crate) fn no_room(needed: usize, free: usize) -> Self {
+        Self::OutOfMemory { needed, free, parts: Vec::new(), advice: OTHER_DEVICE.into() }
+    }
+
     /// The program's exit code: 0 done; 1 other; 2 usage; 3 model file broken or unfit; 4 model not
     /// found; 5 not enough GPU memory; 6 driver, CUDA or no GPU; 7 numeric; 8 output not writable; 130 Ctrl-C.
     #[must_use]

@@ -144,6 +144,11 @@ pub(super) struct PictureArgs {
     #[arg(long, value_name = "TOKENS", env = "FLUX_RT_MAX_SEQUENCE_LENGTH", hide_env = true)]
     #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     pub(super) max_sequence_length: Option<usize>,
+    /// Decode a picture larger than the VAE's own size (1024x1024) in overlapping tiles: takes less
+    /// memory, changes the pixels a little
+    #[arg(long, env = "FLUX_RT_VAE_TILING", hide_env = true)]
+    #[arg(value_parser = FalseyValueParser::new())]
+    pub(super) vae_tiling: bool,
 }
 
 #[derive(Debug, Args)]

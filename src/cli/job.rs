@@ -72,6 +72,7 @@ impl Job {
             seed: picture.seed,
             rng: rng(&noise)?,
             max_sequence_length: picture.max_sequence_length,
+            vae_tiling: picture.vae_tiling,
             ..Request::default()
         };
         check_values(&template)?;

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use crate::cli::args::Command;
 use crate::cli::args::ProgressStyle;
 use crate::error::Error;
+use crate::error::shortage;
 
 /// Runs the program with the process's arguments and returns its exit code.
 pub fn main() -> ExitCode {
@@ -62,6 +63,7 @@ fn describe(error: &anyhow::Error) -> String {
         Some(Error::ModelNotFound { model, searched, .. }) => {
             format!("model `{model}` not found; {searched}")
         }
+        Some(Error::OutOfMemory { needed, free, parts, .. }) => shortage(*needed, *free, parts),
         _ => cause.to_string(),
     });
     causes.collect::<Vec<_>>().join(": ")
@@ -70,7 +72,9 @@ fn describe(error: &anyhow::Error) -> String {
 /// What the user can do about it, when the error itself does not say.
 fn advice(error: &anyhow::Error) -> Option<String> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
-        Error::ModelNotFound { advice, .. } => Some(advice.clone()),
+        Error::ModelNotFound { advice, .. } | Error::OutOfMemory { advice, .. } => {
+            Some(advice.clone())
+        }
         Error::Write { path, .. } if path == Path::new(stream::STDOUT) => None,
         Error::Write { .. } => Some("choose another place with --out or --save-latents".into()),
         Error::Numeric { .. } => Some(
@@ -78,5 +82,26 @@ fn advice(error: &anyhow::Error) -> Option<String> {
                 .into(),
         ),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_is_an_error_with_a_hint() {
+        let parts = vec![("weights", 33_000_000_000), ("VAE decoder", 2_000_000_000)];
+        let advice = "decode in tiles with --vae-tiling".to_owned();
+        let error =
+            Error::OutOfMemory { needed: 35_000_000_000, free: 24_000_000_000, parts, advice };
+        let error = anyhow::Error::from(error);
+        assert_eq!(exit_code(&error), 5);
+        assert_eq!(
+            describe(&error),
+            "expected 35.00 GB of free GPU memory, found 24.00 GB: weights 33.00 GB, VAE decoder \
+             2.00 GB"
+        );
+        assert_eq!(super::advice(&error).as_deref(), Some("decode in tiles with --vae-tiling"));
     }
 }

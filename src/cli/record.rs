@@ -78,6 +78,7 @@ pub(super) struct PictureRecord {
     steps: usize,
     guidance: Option<f32>,
     max_sequence_length: usize,
+    vae_tiling: bool,
     rng: String,
     /// The grid that `torch-cuda` repeats, in blocks.
     rng_grid: Option<u32>,
@@ -144,6 +145,7 @@ impl Record {
             seed,
             rng,
             max_sequence_length,
+            vae_tiling,
         } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
         let (rng, rng_grid) = noise(job, rng);
@@ -157,6 +159,7 @@ impl Record {
             steps,
             guidance,
             max_sequence_length,
+            vae_tiling,
             rng,
             rng_grid,
             dropped_tokens: DroppedTokens { clip, t5 },
@@ -192,6 +195,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         mode: job.mode.to_string(),
         cache: job.cache.to_string(),
         max_sequence_length: settings.max_sequence_length,
+        vae_tiling: settings.vae_tiling,
     };
     let texts = metadata.texts()?;
     let texts = texts.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));

@@ -66,7 +66,8 @@ fn build(job: &Job) -> Result<Engine> {
         .device(job.device)
         .dtype(job.dtype)
         .mode(job.mode.clone())
-        .cache(job.cache);
+        .cache(job.cache)
+        .expecting(job.template.clone());
     Ok(builder.build()?)
 }
 

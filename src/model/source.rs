@@ -5,6 +5,7 @@ mod demo;
 mod digest;
 mod fit;
 mod folder;
+mod load;
 mod model_files;
 mod single_file;
 mod synthetic;

@@ -15,16 +15,11 @@ use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
 use crate::model::source::Weights;
-use crate::model::vae;
 use crate::model::weights::tensor_source::Placement;
-use crate::model::weights::vae::VaeWeights;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
 use crate::ops::noise::noise;
 use crate::ops::pack::pack;
-use crate::ops::pack::unpack;
-use crate::ops::to_rgb8::PixelRounding;
-use crate::ops::to_rgb8::to_rgb8;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
 use crate::pipeline::DeviceChoice;
@@ -35,13 +30,17 @@ use crate::pipeline::RgbImage;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
+use crate::pipeline::decode::decode;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
+use crate::pipeline::load::defaults;
+use crate::pipeline::memory::Need;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::model_guidance;
 use crate::pipeline::session::Sessions;
+use crate::pipeline::tiling::Tiling;
 
 /// How to build an [`Engine`].
 #[derive(Debug, Clone, Default)]
@@ -51,6 +50,7 @@ pub struct EngineBuilder {
     dtype: DType,
     mode: Mode,
     cache: Preset,
+    expected: Request,
 }
 
 impl EngineBuilder {
@@ -96,10 +96,19 @@ impl EngineBuilder {
         self
     }
 
+    /// A picture like those to come: whether the GPU's memory holds model and picture is told before
+    /// the model is loaded. Without this it is told for the model's default size.
+    #[must_use]
+    pub fn expecting(mut self, request: Request) -> Self {
+        self.expected = request;
+        self
+    }
+
     /// Finds and loads the model.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
+    /// [`Error::OutOfMemory`] when the GPU does not hold it, [`Error::Request`] when the model cannot
+    /// do what is expected; [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
     /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
     pub fn build(self) -> Result<Engine> {
         let started = Instant::now();
@@ -115,10 +124,17 @@ impl EngineBuilder {
                 format!("model `{}` needs a CUDA device: its weights are made there", files.name);
             return Err(Error::Device { reason });
         }
+        let configs = files.configs()?;
+        let defaults = defaults(&device, &files, &configs)?;
+        let expected = Settings::new(&self.expected, &defaults)?;
+        if let Device::Cuda(cuda) = &device {
+            let weights = configs.weight_bytes(precision.weights)?;
+            let picture = Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected);
+            picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
+        }
         let placement = Placement { device, dtype: precision.weights };
-        let components = Components::load(&files, &placement)?;
+        let components = Components::load(&files, configs, &placement)?;
         components.device.synchronize()?;
-        let defaults = components.defaults(&files)?;
         Ok(Engine {
             files,
             components,
@@ -264,7 +280,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Request`] for a value out of range, [`Error::Numeric`] when the latents or the
-    /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop.
+    /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop,
+    /// [`Error::OutOfMemory`] when the GPU does not hold a picture of that size.
     pub fn generate_with(
         &mut self,
         request: &Request,
@@ -272,7 +289,10 @@ impl Engine {
     ) -> Result<Generated> {
         let settings = Settings::new(request, &self.defaults)?;
         let mut timings = Timings::default();
-        let Components { device, flux, vae, scheduler, .. } = &self.components;
+        let Components { device, flux, t5, vae, scheduler, .. } = &self.components;
+        let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
+        let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings);
+        self.sessions.make_room(device, &settings, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;
@@ -313,7 +333,8 @@ impl Engine {
             return Err(Error::Numeric { what: "latents", step: settings.steps });
         }
         let size = [2 * rows, 2 * columns, vae.config.latent_channels];
-        let image = decode(vae, &session.latents, size, self.precision.pixels, settings.steps)?;
+        let pixels = self.precision.pixels;
+        let image = decode(vae, &session.latents, size, tiling, pixels, settings.steps)?;
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
@@ -362,27 +383,6 @@ impl Engine {
             }),
         }
     }
-}
-
-/// Packed latents to pixels, by way of latents of shape `size`; `steps` is for the message.
-fn decode(
-    vae: &VaeWeights,
-    latents: &Tensor<Act, 2>,
-    size: [usize; 3],
-    rounding: PixelRounding,
-    steps: usize,
-) -> Result<RgbImage> {
-    let device = &latents.device();
-    let mut z = Tensor::empty(device, size)?;
-    unpack(&mut z, latents, vae.config.scaling_factor, vae.config.shift_factor)?;
-    let image = vae::decode(vae, &z)?;
-    let mut pixels = Tensor::empty(device, image.shape())?;
-    let mut not_finite = Tensor::from_host([1], vec![0]).to_device(device)?;
-    to_rgb8(&mut pixels, &mut not_finite, &image, rounding)?;
-    if not_finite.to_host()?.host() != [0] {
-        return Err(Error::Numeric { what: "the decoded picture", step: steps });
-    }
-    Ok(RgbImage::from_tensor(&pixels.to_host()?))
 }
 
 /// Tells the observer that a phase begins, and starts its clock.

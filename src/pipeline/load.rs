@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::files::File;
 use crate::files::Folder;
 use crate::model::config::SchedulerConfig;
+use crate::model::source::ModelConfigs;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 use crate::model::tokenizer::ClipTokenizer;
@@ -59,12 +60,15 @@ struct TokenizerConfig {
 
 impl Components {
     /// Loads all of a model. On the CPU the VAE is kept as f32 whatever the others are: it is small.
-    pub(crate) fn load(files: &ModelFiles, placement: &Placement) -> Result<Self> {
+    pub(crate) fn load(
+        files: &ModelFiles,
+        configs: ModelConfigs,
+        placement: &Placement,
+    ) -> Result<Self> {
         // The small parts first: what is wrong with them shows before gigabytes are read.
         let (clip_folder, t5_folder) = files.tokenizers()?;
         let clip_tokenizer = clip_tokenizer(clip_folder)?;
         let t5_tokenizer = t5_tokenizer(t5_folder)?;
-        let configs = files.configs()?;
         expect_rows(clip_folder, clip_tokenizer.largest_id(), configs.clip.vocab_size)?;
         expect_rows(t5_folder, t5_tokenizer.largest_id(), configs.t5.vocab_size)?;
         let vae_placement = match placement.device {
@@ -94,34 +98,38 @@ impl Components {
             scheduler: configs.scheduler,
         })
     }
+}
 
-    /// What a request without values gets.
-    pub(crate) fn defaults(&self, files: &ModelFiles) -> Result<Defaults> {
-        let guided = self.flux.config.guidance_embeds;
-        let synthetic = matches!(files.transformer.weights, Weights::Synthetic { .. });
-        // The VAE's own size, made one that can be drawn.
-        let side = (self.vae.config.sample_size / TOKEN * TOKEN).clamp(TOKEN, MAX_SIDE);
-        let noise_grid = match &self.device {
-            Device::Cpu => Grid::H100,
-            Device::Cuda(cuda) => Grid::of_card(cuda.multiprocessors(), cuda.threads())?,
-        };
-        Ok(Defaults {
-            noise_grid,
-            prompt: example_prompt(files.elastic.as_ref())?,
-            width: side,
-            height: side,
-            steps: if guided { 28 } else { 4 },
-            guidance: guided.then_some(3.5),
-            max_sequence_length: match tokenizer_length(files.tokenizers()?.1)? {
-                // The tokenizer is the demo model's, which is used with few tokens.
-                Some(_) if synthetic && guided => MAX_T5_TOKENS,
-                Some(_) if synthetic => SCHNELL_T5_TOKENS,
-                Some(length) => length.min(MAX_T5_TOKENS),
-                None if guided => MAX_T5_TOKENS,
-                None => SCHNELL_T5_TOKENS,
-            },
-        })
-    }
+/// What a request without values gets.
+pub(crate) fn defaults(
+    device: &Device,
+    files: &ModelFiles,
+    configs: &ModelConfigs,
+) -> Result<Defaults> {
+    let guided = configs.flux.guidance_embeds;
+    let synthetic = matches!(files.transformer.weights, Weights::Synthetic { .. });
+    // The VAE's own size, made one that can be drawn.
+    let side = (configs.vae.sample_size / TOKEN * TOKEN).clamp(TOKEN, MAX_SIDE);
+    let noise_grid = match device {
+        Device::Cpu => Grid::H100,
+        Device::Cuda(cuda) => Grid::of_card(cuda.multiprocessors(), cuda.threads())?,
+    };
+    Ok(Defaults {
+        noise_grid,
+        prompt: example_prompt(files.elastic.as_ref())?,
+        width: side,
+        height: side,
+        steps: if guided { 28 } else { 4 },
+        guidance: guided.then_some(3.5),
+        max_sequence_length: match tokenizer_length(files.tokenizers()?.1)? {
+            // The tokenizer is the demo model's, which is used with few tokens.
+            Some(_) if synthetic && guided => MAX_T5_TOKENS,
+            Some(_) if synthetic => SCHNELL_T5_TOKENS,
+            Some(length) => length.min(MAX_T5_TOKENS),
+            None if guided => MAX_T5_TOKENS,
+            None => SCHNELL_T5_TOKENS,
+        },
+    })
 }
 
 fn clip_tokenizer(folder: &Folder) -> Result<ClipTokenizer> {

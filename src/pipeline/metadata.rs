@@ -59,6 +59,9 @@ pub struct Metadata {
     pub cache: String,
     /// T5 tokens.
     pub max_sequence_length: usize,
+    /// Whether the VAE was told to decode in tiles; pictures of earlier versions were not.
+    #[serde(default)]
+    pub vae_tiling: bool,
 }
 
 impl Metadata {
@@ -160,6 +163,7 @@ mod tests {
             mode: "XL".to_owned(),
             cache: "none".to_owned(),
             max_sequence_length: 64,
+            vae_tiling: true,
         }
     }
 
@@ -191,6 +195,9 @@ mod tests {
         assert!(json.contains(r#""guidance":3.5,"seed":18446744073709551615,"rng":"torch-cuda""#));
         assert!(!json.contains(['\n', '\0']));
         assert_eq!(Metadata::from_json(&json, Path::new("a.png")).unwrap(), metadata);
+        let earlier = json.replace(",\"vae_tiling\":true", "");
+        let earlier = Metadata::from_json(&earlier, Path::new("a.png")).unwrap();
+        assert_eq!(earlier, Metadata { vae_tiling: false, ..metadata.clone() });
         let later = json.replacen('{', r#"{"later":[1],"#, 1);
         assert_eq!(Metadata::from_json(&later, Path::new("a.png")).unwrap(), metadata);
     }

@@ -1,5 +1,6 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+mod decode;
 mod denoise;
 mod encode;
 pub mod engine;
@@ -7,12 +8,14 @@ pub mod image;
 pub mod latents;
 mod load;
 pub mod measure;
+mod memory;
 pub mod metadata;
 mod precision;
 pub mod progress;
 pub mod request;
 pub mod schedule;
 mod session;
+pub mod tiling;
 
 pub use engine::Engine;
 pub use engine::EngineBuilder;

@@ -116,6 +116,8 @@ pub struct Request {
     pub rng: Rng,
     /// T5 tokens, padding included.
     pub max_sequence_length: Option<usize>,
+    /// Decode in tiles ([`crate::pipeline::tiling`]) a picture that is larger than the VAE's own size.
+    pub vae_tiling: bool,
     /// `[tokens, 64]`: packed initial latents instead of noise.
     pub latents: Option<Tensor<f32, 2>>,
 }
@@ -160,6 +162,8 @@ pub struct Settings {
     pub rng: Rng,
     /// T5 tokens, padding included.
     pub max_sequence_length: usize,
+    /// Decode a picture larger than the VAE's own size in tiles.
+    pub vae_tiling: bool,
 }
 
 /// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
@@ -224,6 +228,7 @@ impl Settings {
                 other => other,
             },
             max_sequence_length,
+            vae_tiling: request.vae_tiling,
         })
     }
 

@@ -11,6 +11,7 @@ use crate::model::config::FluxConfig;
 use crate::model::flux::Prepared;
 use crate::model::flux::Workspace;
 use crate::pipeline::Settings;
+use crate::pipeline::memory::Need;
 
 /// Sizes whose memory is kept: enough to go back and forth between two.
 const KEPT: usize = 2;
@@ -60,6 +61,29 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// Makes sure that the GPU holds a picture before any memory is taken for it; memory of other
+    /// sizes is given up if that is what it takes.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    pub(crate) fn make_room(
+        &mut self,
+        device: &Device,
+        settings: &Settings,
+        need: Need,
+    ) -> Result<()> {
+        let Device::Cuda(cuda) = device else { return Ok(()) };
+        let [rows, columns] = settings.grid();
+        let key = [rows, columns, settings.max_sequence_length, settings.steps];
+        let is_kept = self.kept.iter().any(|session| session.key == key);
+        let need = if is_kept { need.without_session() } else { need };
+        if need.check(cuda.free_bytes()?).is_ok() {
+            return Ok(());
+        }
+        self.kept.retain(|session| session.key == key);
+        need.check(cuda.free_bytes()?)
+    }
+
     /// The session of these settings and that many text tokens, made now if there is none.
     pub(crate) fn get(
         &mut self,

@@ -5,7 +5,7 @@ use crate::Desk;
 #[test]
 fn every_verb_explains_itself() {
     let desk = Desk::new();
-    for verb in ["run", "inspect", "doctor", "completions"] {
+    for verb in ["run", "bench", "inspect", "doctor", "completions"] {
         for flag in ["-h", "--help"] {
             let answer = desk.call([verb, flag]);
             answer.succeeds();
@@ -14,7 +14,7 @@ fn every_verb_explains_itself() {
         }
     }
     let answer = desk.call(["--help"]);
-    for part in ["run", "inspect", "doctor", "completions", "Exit codes"] {
+    for part in ["run", "bench", "inspect", "doctor", "completions", "Exit codes"] {
         assert!(answer.stdout.contains(part), "{}", answer.stdout);
     }
 }
@@ -23,7 +23,7 @@ fn every_verb_explains_itself() {
 fn the_help_of_run_has_every_flag_of_the_contract() {
     let answer = Desk::new().call(["run", "--help"]);
     for flag in "model prompt prompt-file width height steps guidance seed count \
-                 max-sequence-length mode cache rng rng-grid latents dtype device out \
+                 max-sequence-length vae-tiling mode cache rng rng-grid latents dtype device out \
                  save-latents json progress"
         .split_whitespace()
     {

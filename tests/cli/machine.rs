@@ -13,8 +13,10 @@ fn doctor_tells_programs_what_it_tells_people() {
     assert_eq!(json["program"]["version"], env!("CARGO_PKG_VERSION"));
     assert!(json["processor"]["cores"].as_u64().unwrap() >= 1);
     assert_eq!(json["output"]["ok"], true);
-    assert_eq!(json["gpu"]["cuda_build"], false);
-    assert!(people.stdout.contains("this build has no CUDA part yet"), "{}", people.stdout);
+    assert_eq!(json["gpu"]["usable"], false, "the desk hides GPUs");
+    assert!(people.stdout.contains("pictures are made on the CPU: cuda:0: "), "{}", people.stdout);
+    let kernels = json["gpu"]["cuda_build"].as_bool().unwrap();
+    assert_eq!(people.stdout.contains("kernels made by nvcc"), kernels, "{}", people.stdout);
     assert!(people.stdout.contains(".cache/huggingface/hub: not there"), "{}", people.stdout);
     assert!(!desk.path("out").exists(), "doctor leaves nothing behind");
 }

@@ -3,6 +3,8 @@
 
 #[path = "../common/data.rs"]
 mod data;
+
+mod bench;
 mod help;
 mod inspect;
 mod interrupt;

@@ -53,6 +53,17 @@ fn the_same_command_draws_the_same_pixels_into_a_new_file() {
 }
 
 #[test]
+fn tiling_is_recorded() {
+    let desk = Desk::new();
+    for (flags, tiling) in [(vec![], false), (vec!["--vae-tiling"], true)] {
+        let args = [vec!["--prompt", "x", "--json", "--overwrite", "--out", "a.png"], flags];
+        let json = desk.small_run("schnell", &args.concat()).succeeds().json();
+        assert_eq!(json["pictures"][0]["vae_tiling"], tiling);
+        assert_eq!(read(&desk, "a.png").1.vae_tiling, tiling);
+    }
+}
+
+#[test]
 fn without_a_prompt_the_example_is_named() {
     let desk = Desk::new();
     let answer = desk.small_run("dev", &["--out", "a.png"]);

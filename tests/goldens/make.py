@@ -80,6 +80,8 @@ def main():
     for name, seed in SEED.items():
         models.write_folder(root, name, seed)
         write_expected(root, name)
+    tiling = image_reference.tiling_reference(root / "schnell", torch.Generator().manual_seed(4000))
+    tiling.save(root / "tiling.safetensors")
     single_files.write(root / "single_files", root / "schnell", seed=3000)
     for pattern in ("*.safetensors", "*.json", "*.txt"):  # some libraries write files only their owner can read
         for path in root.rglob(pattern):

@@ -15,6 +15,8 @@ use flux_rt::model::weights::vae::VaeWeights;
 use flux_rt::ops::conv2d::Stride;
 use flux_rt::ops::gemm::Activation;
 use flux_rt::ops::pack::unpack;
+use flux_rt::pipeline::tiling::Tiling;
+use flux_rt::pipeline::tiling::decode_tiled;
 
 use crate::Expected;
 use crate::FOLDERS;
@@ -31,10 +33,13 @@ const LATENT: [usize; 2] = [4, 3];
 
 fn load(pipeline: &str) -> VaeWeights {
     let config = File::Disk(golden::path(&format!("{pipeline}/vae/config.json")));
-    let config = VaeConfig::read(&config).unwrap();
+    load_as(pipeline, &VaeConfig::read(&config).unwrap())
+}
+
+fn load_as(pipeline: &str, config: &VaeConfig) -> VaeWeights {
     let checkpoint = checkpoint(pipeline, "vae");
     let mut reader = Reader::new(&checkpoint, Component::Vae).unwrap();
-    VaeWeights::load(&mut reader, &config, WeightDtype::F32).unwrap()
+    VaeWeights::load(&mut reader, config, WeightDtype::F32).unwrap()
 }
 
 /// Checks a channels-last tensor against an expected `[C, H, W]`.
@@ -129,6 +134,41 @@ fn whole_decoder_and_encoder() {
             check(&expected, pipeline, &format!("vae.encode.{name}"), &half, WHOLE);
         }
     }
+}
+
+#[test]
+fn tiles_are_those_of_diffusers() {
+    let expected = Expected(golden::tensors("tiling.safetensors"));
+    let config = VaeConfig { sample_size: 64, ..load("schnell").config };
+    let weights = load_as("schnell", &config);
+    let tiling = Tiling::new(&config).unwrap();
+    assert_eq!(tiling.side(), 8);
+    for (name, [height, width]) in [("both", [13, 9]), ("wide", [4, 15])] {
+        let z = expected.image(&format!("{name}.z"), [config.latent_channels, height, width]);
+        let image = decode_tiled(&weights, &z, tiling).unwrap();
+        check(&expected, "tiles", &format!("{name}.image"), &image, WHOLE);
+        let whole = vae::decode(&weights, &z).unwrap();
+        assert_ne!(image.host(), whole.host(), "{name}: the picture is larger than a tile");
+    }
+}
+
+#[test]
+fn what_fits_one_tile_is_decoded_as_ever() {
+    let weights = load("schnell");
+    let expected = Expected::of("schnell");
+    let z = expected.image("vae.decode.z", [weights.config.latent_channels, LATENT[0], LATENT[1]]);
+    for sample_size in [32, 1024] {
+        let config = VaeConfig { sample_size, ..weights.config.clone() };
+        let tiles = decode_tiled(&weights, &z, Tiling::new(&config).unwrap()).unwrap();
+        assert_eq!(tiles.host(), vae::decode(&weights, &z).unwrap().host(), "{sample_size}");
+    }
+    let config = VaeConfig { sample_size: 1000, ..weights.config };
+    let error = Tiling::new(&config).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "vae-tiling: expected a VAE whose sample_size is a multiple of 32, found 1000"
+    );
+    assert_eq!(error.exit_code(), 2);
 }
 
 #[test]

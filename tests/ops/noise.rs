@@ -231,7 +231,7 @@ fn grids_are_read_from_text() {
         let message = bad.parse::<Grid>().unwrap_err().to_string();
         assert!(message.starts_with("--rng-grid: expected "), "{message}");
     }
-    assert!(Grid::of_card(u32::MAX, u32::MAX).is_err());
+    assert!(Grid::of_card(usize::MAX, usize::MAX).is_err());
 }
 
 #[test]

@@ -51,6 +51,24 @@ fn a_red_apple_is_red_on_white_and_a_blue_heart_blue() {
 }
 
 #[test]
+fn tiles_act_above_the_models_own_size_only() {
+    let mut engine = demo();
+    let mut draw = |width, vae_tiling| {
+        let size = (Some(width), Some(96), Some(1));
+        let (width, height, steps) = size;
+        engine
+            .generate(&Request { width, height, steps, vae_tiling, ..Request::default() })
+            .unwrap()
+    };
+    assert_eq!(draw(128, true).image, draw(128, false).image);
+    let [tiled, whole] = [true, false].map(|tiling| draw(224, tiling));
+    assert_eq!([tiled.image.width, tiled.image.height], [224, 96]);
+    assert_ne!(tiled.image, whole.image);
+    assert!(tiled.settings.vae_tiling && !whole.settings.vae_tiling);
+    assert_eq!(tiled.latents.host(), whole.latents.host());
+}
+
+#[test]
 fn style_and_guidance_act() {
     let mut engine = demo();
     let line = draw(&mut engine, "a red apple, line style", 3.5);

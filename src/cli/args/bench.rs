@@ -53,6 +53,9 @@ pub(in crate::cli) struct BenchPictureArgs {
     /// T5 tokens, padding included
     #[arg(long, value_name = "TOKENS", value_parser = whole_number::<usize>)]
     pub(in crate::cli) max_sequence_length: Option<usize>,
+    /// Decode a picture larger than the VAE's own size in tiles
+    #[arg(long)]
+    pub(in crate::cli) vae_tiling: bool,
 }
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {

@@ -63,17 +63,6 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         DeviceChoice::Cuda(index) => u32::try_from(index).unwrap_or(0),
         DeviceChoice::Auto | DeviceChoice::Cpu => 0,
     };
-    let mut engine = Engine::builder()
-        .source(source)
-        .device(speed.device)
-        .dtype(speed.dtype)
-        .mode(speed.mode.clone())
-        .cache(speed.cache)
-        .build()?;
-    for note in engine.notes() {
-        stream::note(&note);
-    }
-    let loaded_bytes = engine.gpu_memory().map(|memory| memory.uploaded_bytes);
     let request = |run: usize| Request {
         // A prompt of its own for every run: one that was encoded before would cost nothing.
         prompt: Some(format!("{}, run {run}", PROMPT)),
@@ -81,8 +70,21 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         height: picture.height,
         steps: picture.steps,
         max_sequence_length: picture.max_sequence_length,
+        vae_tiling: picture.vae_tiling,
         ..Request::default()
     };
+    let mut engine = Engine::builder()
+        .source(source)
+        .device(speed.device)
+        .dtype(speed.dtype)
+        .mode(speed.mode.clone())
+        .cache(speed.cache)
+        .expecting(request(0))
+        .build()?;
+    for note in engine.notes() {
+        stream::note(&note);
+    }
+    let loaded_bytes = engine.gpu_memory().map(|memory| memory.uploaded_bytes);
     let settings = Settings::new(&request(0), engine.defaults())?;
     for run in 0..warmup {
         engine.generate(&request(run))?;
@@ -140,7 +142,7 @@ fn load_rate(engine: &Engine, report: &Report) -> Option<f64> {
 }
 
 fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> Value {
-    let Settings { width, height, steps, .. } = report.settings;
+    let Settings { width, height, steps, vae_tiling, .. } = report.settings;
     let mut phase_values = serde_json::Map::new();
     for (phase, [min, median, max]) in phases(report) {
         let key = format!("{}_ms", phase.replace(' ', "_"));
@@ -158,6 +160,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "width": width,
         "height": height,
         "steps": steps,
+        "vae_tiling": vae_tiling,
         "runs": report.runs.len(),
         "load_ms": engine.load_ms(),
         "loaded_bytes": report.loaded_bytes,

@@ -78,6 +78,11 @@ impl Arena {
         self.blocks.keys().copied()
     }
 
+    /// The bytes of all blocks that no buffer uses.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.free.values().sum()
+    }
+
     /// How often the driver was asked for memory.
     pub(crate) fn grown(&self) -> usize {
         self.blocks.len()
@@ -107,7 +112,7 @@ mod tests {
             arena.give_back(address, 200);
         }
         assert_eq!(arena.take(1024), Some(4096));
-        assert_eq!((arena.grown(), arena.peak()), (1, 1024));
+        assert_eq!((arena.grown(), arena.peak(), arena.free_bytes()), (1, 1024, 0));
     }
 
     #[test]
@@ -152,8 +157,7 @@ mod tests {
             for (address, bytes) in live {
                 arena.give_back(address, bytes);
             }
-            let free: usize = arena.free.values().sum();
-            prop_assert_eq!(free, arena.blocks.values().sum::<usize>());
+            prop_assert_eq!(arena.free_bytes(), arena.blocks.values().sum::<usize>());
             prop_assert_eq!(arena.in_use, 0);
             prop_assert!(arena.free.len() <= arena.blocks.len());
         }

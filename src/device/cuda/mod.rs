@@ -7,6 +7,7 @@
 
 mod arena;
 mod buffer;
+mod card;
 mod event;
 mod graph;
 mod guard;
@@ -27,6 +28,7 @@ use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::arena::Arena;
+use crate::device::cuda::card::Card;
 use crate::device::cuda::guard::Guards;
 use crate::device::cuda::upload::Ring;
 use crate::device::modules::MODULES;
@@ -46,21 +48,12 @@ pub use profile::Work;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
 const BLOCK_BYTES: usize = 64 << 20;
-/// The oldest driver that loads this program's PTX: CUDA 13.0.
-const DRIVER_VERSION: i32 = 13_000;
-/// Compute capability of the `portable` tier.
-const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
 
 /// A GPU that is ready to compute; its parts are the crate's own.
 pub struct Cuda {
-    name: String,
-    multiprocessors: usize,
-    /// Most threads that a multiprocessor runs at once.
-    threads: usize,
-    smem_bytes_per_block: u32,
+    card: Card,
     /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
     like_diffusers: AtomicBool,
-    device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     arena: Mutex<Arena>,
@@ -91,7 +84,7 @@ unsafe impl Sync for Cuda {}
 
 impl fmt::Debug for Cuda {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Cuda({})", self.name)
+        write!(formatter, "Cuda({})", self.card.name)
     }
 }
 
@@ -109,13 +102,6 @@ fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
     code.result().map_err(|error| driver_error(call, error))
 }
 
-/// Whether a CUDA driver is installed.
-#[must_use]
-pub(crate) fn driver_is_present() -> bool {
-    // SAFETY: looks the library up and closes it again; no function of it is called.
-    unsafe { sys::is_culib_present() }
-}
-
 impl Cuda {
     /// Opens GPU `index`.
     ///
@@ -128,70 +114,16 @@ impl Cuda {
 
     /// As [`Self::open`], for tests with guarded buffers.
     pub(crate) fn open_guarded(index: usize, guard: Option<Guard>) -> Result<Arc<Self>> {
-        let device_error = |reason: String| Error::Device { reason };
-        if !driver_is_present() {
-            return Err(device_error(
-                "no NVIDIA driver found; install one of CUDA 13.0 or newer (580), or compute with \
-                 --device cpu"
-                    .into(),
-            ));
-        }
-        if MODULES.is_empty() {
-            return Err(device_error(
-                "this program was built without a CUDA compiler and has no kernels; see README, Build, or \
-                 compute with --device cpu"
-                    .into(),
-            ));
-        }
-        result::init().map_err(|error| driver_error("cuInit", error))?;
-        let version = driver_version()?;
-        if version < DRIVER_VERSION {
-            return Err(device_error(format!(
-                "expected an NVIDIA driver of CUDA {}.{} or newer (580), found one of CUDA {}.{}",
-                DRIVER_VERSION / 1000,
-                DRIVER_VERSION % 1000 / 10,
-                version / 1000,
-                version % 1000 / 10
-            )));
-        }
-        let count =
-            result::device::get_count().map_err(|error| driver_error("cuDeviceGetCount", error))?;
-        let ordinal = i32::try_from(index).ok().filter(|&ordinal| ordinal < count);
-        let ordinal = ordinal.ok_or_else(|| {
-            device_error(format!("expected a GPU below {count}, found cuda:{index}"))
-        })?;
-        let device =
-            result::device::get(ordinal).map_err(|error| driver_error("cuDeviceGet", error))?;
-        let name = result::device::get_name(device)
-            .map_err(|error| driver_error("cuDeviceGetName", error))?;
-        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-        let minor = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
-        let capability = (attribute(device, major)?, attribute(device, minor)?);
-        if capability < PORTABLE_CAPABILITY {
-            return Err(device_error(format!(
-                "expected a GPU of compute capability 8.0 or newer (Ampere), found {name} with {}.{}",
-                capability.0, capability.1
-            )));
-        }
-        let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        let multiprocessors = usize::try_from(attribute(device, count)?).unwrap_or(1).max(1);
-        let threads = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR;
-        let threads = usize::try_from(attribute(device, threads)?).unwrap_or(0);
-        let smem = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-        let smem_bytes_per_block = attribute(device, smem)?.unsigned_abs();
-        // SAFETY: `device` comes from cuDeviceGet; the context is released in `drop`.
-        let context = unsafe { result::primary_ctx::retain(device) }
+        let card = Card::new(index)?;
+        // SAFETY: the handle comes from cuDeviceGet; the context is released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(card.handle) }
             .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
         make_current(context)?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
             .map_err(|error| driver_error("cuStreamCreate", error))?;
         Ok(Arc::new(Self {
-            name,
-            multiprocessors,
-            threads,
-            smem_bytes_per_block,
+            card,
             like_diffusers: AtomicBool::new(false),
-            device,
             context,
             stream,
             arena: Mutex::default(),
@@ -205,22 +137,22 @@ impl Cuda {
 
     /// The GPU's name.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.card.name
     }
 
     /// Multiprocessors of the GPU.
     pub(crate) fn multiprocessors(&self) -> usize {
-        self.multiprocessors
+        self.card.multiprocessors
     }
 
     /// Most threads that a multiprocessor runs at once.
     pub(crate) fn threads(&self) -> usize {
-        self.threads
+        self.card.threads
     }
 
     /// Shared memory that one block may take.
     pub(crate) fn smem_bytes_per_block(&self) -> u32 {
-        self.smem_bytes_per_block
+        self.card.smem_bytes_per_block
     }
 
     /// Whether kernels started from now on round as diffusers' bf16 pipeline does, to bf16 after
@@ -256,6 +188,18 @@ impl Cuda {
         (arena.grown(), arena.peak())
     }
 
+    /// Bytes that buffers can still take: those that the driver has free, and those of the arena's
+    /// blocks that no buffer uses.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`].
+    pub(crate) fn free_bytes(&self) -> Result<usize> {
+        make_current(self.context)?;
+        let (free, _) =
+            result::mem_get_info().map_err(|error| driver_error("cuMemGetInfo", error))?;
+        Ok(free + self.arena.lock().unwrap_or_else(PoisonError::into_inner).free_bytes())
+    }
+
     /// Device memory for `bytes`; its content is undefined.
     fn allocate(&self, bytes: usize) -> Result<u64> {
         match &self.guards {
@@ -282,7 +226,7 @@ impl Cuda {
         let address = self.take_from_driver(block)?;
         arena.add_block(address, block);
         // The block was made large enough for this.
-        arena.take(bytes).ok_or(Error::OutOfMemory { needed: bytes, free: block })
+        arena.take(bytes).ok_or_else(|| Error::no_room(bytes, block))
     }
 
     fn give_to_arena(&self, address: u64, bytes: usize) {
@@ -294,10 +238,9 @@ impl Cuda {
         make_current(self.context)?;
         // SAFETY: allocates, and touches nothing that is there.
         unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
-                needed: bytes,
-                free: result::mem_get_info().map_or(0, |(free, _)| free),
-            },
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                Error::no_room(bytes, result::mem_get_info().map_or(0, |(free, _)| free))
+            }
             _ => driver_error("cuMemAlloc", error),
         })
     }
@@ -368,7 +311,7 @@ impl Drop for Cuda {
         // SAFETY: the stream is idle.
         let _ = unsafe { result::stream::destroy(self.stream) };
         // SAFETY: retained in `open`.
-        let _ = unsafe { result::primary_ctx::release(self.device) };
+        let _ = unsafe { result::primary_ctx::release(self.card.handle) };
     }
 }
 
@@ -377,18 +320,4 @@ fn make_current(context: sys::CUcontext) -> Result<()> {
     // SAFETY: the context is retained as long as the `Cuda` that it belongs to.
     unsafe { result::ctx::set_current(context) }
         .map_err(|error| driver_error("cuCtxSetCurrent", error))
-}
-
-fn driver_version() -> Result<i32> {
-    let mut version = 0;
-    // SAFETY: writes one integer.
-    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
-    check("cuDriverGetVersion", code)?;
-    Ok(version)
-}
-
-fn attribute(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32> {
-    // SAFETY: `device` comes from cuDeviceGet.
-    unsafe { result::device::get_attribute(device, attribute) }
-        .map_err(|error| driver_error("cuDeviceGetAttribute", error))
 }

@@ -13,6 +13,12 @@ use crate::model::config::VaeConfig;
 use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
+use crate::model::weights::clip::ClipWeights;
+use crate::model::weights::counter::Counter;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::flux::FluxWeights;
+use crate::model::weights::t5::T5Weights;
+use crate::model::weights::vae::VaeWeights;
 
 /// Latents are packed in squares of 2 x 2.
 const PACKED: usize = 4;
@@ -30,6 +36,21 @@ pub struct ModelConfigs {
     pub t5: T5Config,
     /// The scheduler's.
     pub scheduler: SchedulerConfig,
+}
+
+impl ModelConfigs {
+    /// Bytes of each network's weights with matrices of `dtype`: transformer, VAE, CLIP, T5.
+    ///
+    /// # Errors
+    /// Never, as long as a network reads every set of tensors that its sizes ask for.
+    pub fn weight_bytes(&self, dtype: WeightDtype) -> Result<[usize; 4]> {
+        Ok([
+            Counter::count(dtype, |counter| FluxWeights::read(counter, &self.flux))?,
+            Counter::count(dtype, |counter| VaeWeights::read(counter, &self.vae))?,
+            Counter::count(dtype, |counter| ClipWeights::read(counter, &self.clip))?,
+            Counter::count(dtype, |counter| T5Weights::read(counter, &self.t5))?,
+        ])
+    }
 }
 
 impl ModelFiles {

@@ -1,4 +1,4 @@
-//! The files of a model that was found, and the loading of its parts.
+//! The files of a model that was found.
 
 use crate::error::Error;
 use crate::error::Result;
@@ -10,14 +10,9 @@ use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
 use crate::model::weights::checkpoint::Checkpoint;
-use crate::model::weights::clip::ClipWeights;
-use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::shards::weight_files;
-use crate::model::weights::t5::T5Weights;
-use crate::model::weights::tensor_source::Placement;
-use crate::model::weights::vae::VaeWeights;
 
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +97,7 @@ impl ComponentFiles {
     }
 
     /// The config, read from its file or else told from the weights; then what `load` makes of both.
-    fn with<C, W>(
+    pub(super) fn with<C, W>(
         &self,
         read: impl Fn(&File) -> Result<C>,
         infer: impl Fn(&Reader<'_>) -> Result<C>,
@@ -180,62 +175,6 @@ impl ModelFiles {
             Some(file) => SchedulerConfig::read(file),
             None => Ok(SchedulerConfig::flux(self.flux_config()?.guidance_embeds)),
         }
-    }
-
-    /// Loads the transformer.
-    ///
-    /// # Errors
-    /// Those of its config and of [`FluxWeights::load`].
-    pub fn load_flux(&self, placement: impl Into<Placement>) -> Result<FluxWeights> {
-        let placement = placement.into();
-        if let Weights::Synthetic { seed } = self.transformer.weights {
-            return FluxWeights::synthetic(&self.flux_config()?, placement, seed);
-        }
-        self.transformer.with(FluxConfig::read, FluxConfig::infer, |reader, config| {
-            FluxWeights::load(reader, &config, placement.clone())
-        })
-    }
-
-    /// Loads the VAE.
-    ///
-    /// # Errors
-    /// Those of its config and of [`VaeWeights::load`].
-    pub fn load_vae(&self, placement: impl Into<Placement>) -> Result<VaeWeights> {
-        let placement = placement.into();
-        if let Weights::Synthetic { seed } = self.vae.weights {
-            return VaeWeights::synthetic(&self.vae_config()?, placement, seed);
-        }
-        self.vae.with(VaeConfig::read, VaeConfig::infer, |reader, config| {
-            VaeWeights::load(reader, &config, placement.clone())
-        })
-    }
-
-    /// Loads CLIP.
-    ///
-    /// # Errors
-    /// Those of its config and of [`ClipWeights::load`].
-    pub fn load_clip(&self, placement: impl Into<Placement>) -> Result<ClipWeights> {
-        let placement = placement.into();
-        if let Weights::Synthetic { seed } = self.text_encoder.weights {
-            return ClipWeights::synthetic(&self.clip_config()?, placement, seed);
-        }
-        self.text_encoder.with(ClipConfig::read, ClipConfig::infer, |reader, config| {
-            ClipWeights::load(reader, &config, placement.clone())
-        })
-    }
-
-    /// Loads T5.
-    ///
-    /// # Errors
-    /// Those of its config and of [`T5Weights::load`].
-    pub fn load_t5(&self, placement: impl Into<Placement>) -> Result<T5Weights> {
-        let placement = placement.into();
-        if let Weights::Synthetic { seed } = self.text_encoder_2.weights {
-            return T5Weights::synthetic(&self.t5_config()?, placement, seed);
-        }
-        self.text_encoder_2.with(T5Config::read, T5Config::infer, |reader, config| {
-            T5Weights::load(reader, &config, placement.clone())
-        })
     }
 
     /// CLIP's tokenizer and T5's.

@@ -77,7 +77,10 @@ impl ClipWeights {
         Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 
-    fn read(reader: &mut impl TensorSource, config: &ClipConfig) -> Result<Self> {
+    pub(in crate::model) fn read(
+        reader: &mut impl TensorSource,
+        config: &ClipConfig,
+    ) -> Result<Self> {
         let d = config.hidden_size;
         let tokens = Part::whole("embeddings.token_embedding", config.vocab_size);
         let positions =

@@ -110,7 +110,10 @@ impl FluxWeights {
         Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 
-    fn read(reader: &mut impl TensorSource, config: &FluxConfig) -> Result<Self> {
+    pub(in crate::model) fn read(
+        reader: &mut impl TensorSource,
+        config: &FluxConfig,
+    ) -> Result<Self> {
         let d = config.hidden_size();
         let mut linear = |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols);
         let x_embedder = linear("x_embedder", d, config.in_channels)?;

@@ -2,10 +2,11 @@
 //!
 //! [`checkpoint`] opens files (found by `shards`, checked by `header`), [`naming`] gives their tensors diffusers'
 //! names, [`reader`] checks them, `fuse` joins and converts them ([`dtype`]); the other files say
-//! what each network holds. `infer` tells a config from the shapes of a file that comes without one.
+//! what each network holds. `counter` tells how many bytes that is. `infer` tells a config from the shapes of a file that comes without one.
 
 pub mod checkpoint;
 pub mod clip;
+pub(crate) mod counter;
 pub mod dtype;
 pub mod flux;
 mod fuse;

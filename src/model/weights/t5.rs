@@ -68,7 +68,10 @@ impl T5Weights {
         Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 
-    fn read(reader: &mut impl TensorSource, config: &T5Config) -> Result<Self> {
+    pub(in crate::model) fn read(
+        reader: &mut impl TensorSource,
+        config: &T5Config,
+    ) -> Result<Self> {
         let d = config.d_model;
         let bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
         let bias_shape = [config.relative_attention_num_buckets, config.num_heads];

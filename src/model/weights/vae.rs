@@ -106,7 +106,10 @@ impl VaeWeights {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
 
-    fn read(source: &mut impl TensorSource, config: &VaeConfig) -> Result<Self> {
+    pub(in crate::model) fn read(
+        source: &mut impl TensorSource,
+        config: &VaeConfig,
+    ) -> Result<Self> {
         Ok(Self {
             config: config.clone(),
             encoder: read::encoder(source, config)?,

@@ -86,12 +86,10 @@ pub(crate) fn groupnorm_silu(
         reserved: 0,
     };
     cuda.launch(
-        "groupnorm_silu_partial",
+        "groupnorm_silu_sum",
         linear_grid(count, 256).doing(Work::Bytes(2 * pixels * channels)),
         &params,
     )?;
-    let groups = blocks(OP, norm.groups, 1)?;
-    cuda.launch("groupnorm_silu_combine", linear_grid(groups, 256), &params)?;
     cuda.launch(
         "groupnorm_silu_apply",
         linear_grid(count, 256).doing(Work::Bytes(4 * pixels * channels)),

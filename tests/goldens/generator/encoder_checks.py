@@ -114,3 +114,31 @@ def check_vae(store, model):
     close("vae.encode.mean", store["vae.encode.mean"], mean)
     close("vae.encode.logvar", store["vae.encode.logvar"], logvar.clamp(-30, 20))
     close("vae.encode.latents", store["vae.encode.latents"], (mean - 0.1159) * 0.3611)
+
+
+def check_tiling(model, z, image):
+    """A tiled decoding, every tile laid on its place in the picture.
+
+    Tile k of an axis covers latents 0.75 k n to 0.75 k n + n, and the picture shows of it what is before tile k + 1. Over
+    the overlap with its neighbours, as they are after their own blending, a tile fades in: from above, then from the left."""
+    vae, n = Vae(model), model.config.sample_size // 8
+    height, width = image.shape[2:]
+    stride = 8 * 3 * n // 4
+    blended, expected = {}, torch.zeros(image.shape[1:], dtype=torch.float64)
+    for i in range(-(-height // stride)):
+        for j in range(-(-width // stride)):
+            top, left = i * stride, j * stride
+            z_tile = z.double()[:, :, top // 8 : top // 8 + n, left // 8 : left // 8 + n]
+            tile = torch.full_like(expected, torch.nan)
+            tile[:, top : top + 8 * n, left : left + 8 * n] = vae.decode(z_tile)[0]
+            end = min(top - stride + 8 * n, height)
+            for y in range(top, end if i > 0 else top):
+                fade = (y - top) / (end - top)
+                tile[:, y] = (1 - fade) * blended[i - 1, j][:, y] + fade * tile[:, y]
+            end = min(left - stride + 8 * n, width)
+            for x in range(left, end if j > 0 else left):
+                fade = (x - left) / (end - left)
+                tile[:, :, x] = (1 - fade) * blended[i, j - 1][:, :, x] + fade * tile[:, :, x]
+            blended[i, j] = tile
+            expected[:, top:, left:] = tile[:, top:, left:]
+    close("tiled decoding", image[0].numpy(), expected)

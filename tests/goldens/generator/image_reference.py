@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
+from diffusers import AutoencoderKL, FluxPipeline
 
 from . import formulas as f
-from .store import Hooks
+from .encoder_checks import check_tiling
+from .store import Hooks, Store
 
 # Per folder: the run's prompts and sizes. The T5 prompt of schnell differs and is truncated.
 RUNS = {
@@ -18,6 +19,9 @@ RUNS = {
         height=80, width=48, steps=4, guidance=0.0, max_sequence_length=16, seed=7,
     ),
 }  # fmt: skip
+# Tiles of 64 pixels, 8 latents. `both`: tiles in both directions; in the upper two of its three rows the lower one is cut
+# short by the edge, the last is 1 latent high. `wide`: one row of tiles.
+TILING = dict(sample_size=64, latents=dict(both=(13, 9), wide=(4, 15)))
 CFG_RUN = dict(negative_prompt="black and white photograph", true_cfg_scale=2.5, steps=2)
 
 
@@ -65,6 +69,21 @@ def vae_reference(store, vae, generator):
     store.put("vae.encode.mean", posterior.mean)
     store.put("vae.encode.logvar", posterior.logvar)
     store.put("vae.encode.latents", (posterior.mode() - vae.config.shift_factor) * vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def tiling_reference(folder, generator):
+    """Decodings in tiles by the VAE of `folder`, whose tiles are made small: diffusers derives their size from the config."""
+    store = Store()
+    vae = AutoencoderKL.from_pretrained(folder / "vae", sample_size=TILING["sample_size"]).eval()
+    vae.enable_tiling()
+    for name, (height, width) in TILING["latents"].items():
+        z = torch.randn(1, vae.config.latent_channels, height, width, generator=generator)
+        image = vae.decode(z, return_dict=False)[0]
+        check_tiling(vae, z, image)
+        store.put(f"{name}.z", z)
+        store.put(f"{name}.image", image)
+    return store
 
 
 @torch.no_grad()

@@ -1,0 +1,114 @@
+//! A GPU before it is opened: whether this program can use it, and what launchers need to know.
+#![expect(unsafe_code, reason = "calls of the CUDA driver")]
+
+use cudarc::driver::result;
+use cudarc::driver::sys;
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+
+use crate::device::cuda::check;
+use crate::device::cuda::driver_error;
+use crate::device::modules::MODULES;
+use crate::error::Error;
+use crate::error::Result;
+
+/// The oldest driver that loads this program's PTX: CUDA 13.0.
+const DRIVER_VERSION: i32 = 13_000;
+/// Compute capability of the `portable` tier.
+const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
+
+/// A usable GPU.
+#[derive(Debug, Clone)]
+pub(super) struct Card {
+    pub(super) name: String,
+    pub(super) handle: sys::CUdevice,
+    pub(super) multiprocessors: usize,
+    /// Most threads that a multiprocessor runs at once.
+    pub(super) threads: usize,
+    /// Shared memory that one block may take.
+    pub(super) smem_bytes_per_block: u32,
+}
+
+/// Whether a CUDA driver is installed.
+fn driver_is_present() -> bool {
+    // SAFETY: looks the library up and closes it again; no function of it is called.
+    unsafe { sys::is_culib_present() }
+}
+
+impl Card {
+    /// GPU `index`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] without a driver, without that GPU, with one that is too old, or where this
+    /// program has no kernels; [`Error::Cuda`] if the driver refuses.
+    pub(super) fn new(index: usize) -> Result<Self> {
+        let refuse =
+            |reason: String| Err(Error::Device { reason: format!("cuda:{index}: {reason}") });
+        if !driver_is_present() {
+            return refuse(
+                "no NVIDIA driver found; install one of CUDA 13.0 or newer (580), or compute with \
+                 --device cpu"
+                    .into(),
+            );
+        }
+        if MODULES.is_empty() {
+            return refuse(
+                "this program was built without a CUDA compiler and has no kernels; see README, \
+                 Build, or compute with --device cpu"
+                    .into(),
+            );
+        }
+        result::init().map_err(|error| driver_error("cuInit", error))?;
+        let version = driver_version()?;
+        if version < DRIVER_VERSION {
+            let name = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+            let (expected, found) = (name(DRIVER_VERSION), name(version));
+            return refuse(format!(
+                "expected an NVIDIA driver of CUDA {expected} or newer (580), found one of CUDA \
+                 {found}"
+            ));
+        }
+        let count =
+            result::device::get_count().map_err(|error| driver_error("cuDeviceGetCount", error))?;
+        let Some(ordinal) = i32::try_from(index).ok().filter(|&ordinal| ordinal < count) else {
+            return refuse(format!("expected a GPU below {count}"));
+        };
+        let handle =
+            result::device::get(ordinal).map_err(|error| driver_error("cuDeviceGet", error))?;
+        let name = result::device::get_name(handle)
+            .map_err(|error| driver_error("cuDeviceGetName", error))?;
+        let capability = (
+            attribute(handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
+        if capability < PORTABLE_CAPABILITY {
+            let (major, minor) = capability;
+            return refuse(format!(
+                "expected compute capability 8.0 or newer (Ampere), found {name} with \
+                 {major}.{minor}"
+            ));
+        }
+        let size = |which| Ok(usize::try_from(attribute(handle, which)?).unwrap_or(1).max(1));
+        let smem = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        Ok(Self {
+            name,
+            handle,
+            multiprocessors: size(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            threads: size(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
+            smem_bytes_per_block: attribute(handle, smem)?.unsigned_abs(),
+        })
+    }
+}
+
+fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
+    check("cuDriverGetVersion", code)?;
+    Ok(version)
+}
+
+fn attribute(device: sys::CUdevice, attribute: Attribute) -> Result<i32> {
+    // SAFETY: `device` comes from cuDeviceGet.
+    unsafe { result::device::get_attribute(device, attribute) }
+        .map_err(|error| driver_error("cuDeviceGetAttribute", error))
+}

@@ -1,0 +1,74 @@
+//! The bytes that a network's weights take in their final form, told from its sizes alone: the third
+//! source of tensors, beside checkpoint and seed. Its tensors are empty.
+
+use half::bf16;
+
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::tensor_source::Part;
+use crate::model::weights::tensor_source::TensorSource;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::gemm::Weight;
+
+/// Adds up what it is asked for.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    dtype: WeightDtype,
+    bytes: usize,
+}
+
+impl Counter {
+    /// The bytes of what `read` asks for, with matrices of `dtype`.
+    pub(crate) fn count<W>(
+        dtype: WeightDtype,
+        read: impl FnOnce(&mut Self) -> Result<W>,
+    ) -> Result<usize> {
+        let mut counter = Self { dtype, bytes: 0 };
+        read(&mut counter)?;
+        Ok(counter.bytes)
+    }
+
+    fn weight(&mut self, [rows, cols]: [usize; 2]) -> Weight {
+        let (weight, size) = match self.dtype {
+            WeightDtype::F32 => (Weight::F32(Tensor::zeros([0, 0])), size_of::<f32>()),
+            WeightDtype::Bf16 => (Weight::Bf16(Tensor::zeros([0, 0])), size_of::<bf16>()),
+        };
+        self.bytes += rows * cols * size;
+        weight
+    }
+
+    fn floats(&mut self, len: usize) -> Tensor<f32, 1> {
+        self.bytes += len * size_of::<f32>();
+        Tensor::zeros([0])
+    }
+}
+
+fn rows(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.take.len()).sum()
+}
+
+impl TensorSource for Counter {
+    fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight> {
+        Ok(self.weight([rows(parts), cols]))
+    }
+
+    fn bias(&mut self, parts: &[Part]) -> Result<Tensor<f32, 1>> {
+        Ok(self.floats(rows(parts)))
+    }
+
+    fn vector(&mut self, _: &str, len: usize) -> Result<Tensor<f32, 1>> {
+        Ok(self.floats(len))
+    }
+
+    /// Takes nothing where the network runs.
+    fn host_table(&mut self, _: &str, _: [usize; 2]) -> Result<Tensor<f32, 2>> {
+        Ok(Tensor::zeros([0, 0]))
+    }
+
+    fn conv2d(&mut self, _: &str, shape: [usize; 4]) -> Result<Conv2d> {
+        let [out_channels, in_channels, kernel, width] = shape;
+        let weight = self.weight([out_channels, in_channels * kernel * width]);
+        Ok(Conv2d { weight, kernel, bias: self.floats(out_channels) })
+    }
+}
