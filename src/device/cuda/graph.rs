@@ -28,7 +28,8 @@ impl Graph {
     /// Records what `body` starts on the GPU, without running it.
     ///
     /// `body` may not wait for the GPU, nor upload or download. Memory that it takes from the arena
-    /// and gives back is taken by others between two launches, so it may only be scratch.
+    /// and gives back is taken by others between two launches, so it may only be scratch. Where the
+    /// GPU is to decide, it calls [`crate::ops::branch::branch`].
     ///
     /// # Errors
     /// What `body` returns; [`crate::Error::Cuda`].
