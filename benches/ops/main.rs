@@ -5,6 +5,7 @@
 //! GPU a table follows at the end; `cuda.rs` says what it holds.
 
 mod attention;
+mod branch;
 mod conv2d;
 mod cuda;
 mod embedding;
@@ -193,6 +194,7 @@ fn main() {
     let mut bench = Bench::new();
     for run in [
         attention::run,
+        branch::run,
         conv2d::run,
         embedding::run,
         euler_step::run,

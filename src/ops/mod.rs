@@ -5,6 +5,7 @@
 //! order outputs, inputs, sizes and scalars.
 
 pub mod attention;
+pub mod branch;
 pub mod conv2d;
 mod cpu;
 mod cuda;

@@ -12,6 +12,7 @@ mod common;
 mod golden;
 
 mod attention;
+mod branch;
 mod conv2d;
 mod embedding;
 mod euler_step;

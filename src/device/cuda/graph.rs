@@ -28,7 +28,8 @@ impl Graph {
     /// Records what `body` starts on the GPU, without running it.
     ///
     /// `body` may not wait for the GPU, nor upload or download. Memory that it takes from the arena
-    /// and gives back is taken by others between two launches, so it may only be scratch.
+    /// and gives back is taken by others between two launches, so it may only be scratch. Where the
+    /// GPU is to decide, it calls [`crate::ops::branch::branch`].
     ///
     /// # Errors
     /// What `body` returns; [`crate::Error::Cuda`].
@@ -43,12 +44,17 @@ impl Graph {
         // SAFETY: the capture began above; it must end even where `body` failed.
         let graph = unsafe { result::stream::end_capture(cuda.stream()) }
             .map_err(|error| driver_error("cuStreamEndCapture", error));
-        recorded?;
-        let graph = graph?;
-        // SAFETY: the graph was just made.
-        let exec = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
-            .map_err(|error| driver_error("cuGraphInstantiate", error));
-        // SAFETY: the executable graph is a copy.
+        let graph = match graph {
+            Ok(graph) => graph,
+            // What `body` says comes before what became of the recording.
+            Err(error) => return Err(recorded.err().unwrap_or(error)),
+        };
+        let exec = recorded.and_then(|()| {
+            // SAFETY: the graph was just made.
+            unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
+                .map_err(|error| driver_error("cuGraphInstantiate", error))
+        });
+        // SAFETY: the executable graph, if there is one, is a copy.
         unsafe { result::graph::destroy(graph) }
             .map_err(|error| driver_error("cuGraphDestroy", error))?;
         Ok(Self { cuda: Arc::clone(cuda), exec: exec? })

@@ -2,17 +2,20 @@
 //!
 //! The driver is loaded at run time; without one everything else of the program works. All work of
 //! an engine goes to one stream, so a buffer may be handed to the next user as soon as the host
-//! drops it: the next kernel on that memory runs after the last one that used it.
+//! drops it: the next kernel on that memory runs after the last one that used it. A second stream
+//! only records the bodies of branches, and never runs anything.
 #![expect(unsafe_code, reason = "calls of the CUDA driver")]
 
 mod arena;
 mod buffer;
 mod card;
+mod conditional;
 mod event;
 mod graph;
 mod guard;
 mod launch;
 mod profile;
+mod stream;
 mod upload;
 
 use std::collections::HashMap;
@@ -30,6 +33,7 @@ use cudarc::driver::sys;
 use crate::device::cuda::arena::Arena;
 use crate::device::cuda::card::Card;
 use crate::device::cuda::guard::Guards;
+use crate::device::cuda::stream::Streams;
 use crate::device::cuda::upload::Ring;
 use crate::device::modules::MODULES;
 use crate::device::modules::Module;
@@ -55,7 +59,7 @@ pub struct Cuda {
     /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
     like_diffusers: AtomicBool,
     context: sys::CUcontext,
-    stream: sys::CUstream,
+    streams: Streams,
     arena: Mutex<Arena>,
     ring: Ring,
     profile: profile::Slot,
@@ -119,13 +123,11 @@ impl Cuda {
         let context = unsafe { result::primary_ctx::retain(card.handle) }
             .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
         make_current(context)?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-            .map_err(|error| driver_error("cuStreamCreate", error))?;
         Ok(Arc::new(Self {
             card,
             like_diffusers: AtomicBool::new(false),
             context,
-            stream,
+            streams: Streams::new()?,
             arena: Mutex::default(),
             ring: Ring::default(),
             profile: profile::Slot::default(),
@@ -164,22 +166,6 @@ impl Cuda {
     /// The flag as kernels take it.
     pub(crate) fn round_like_diffusers(&self) -> i32 {
         i32::from(self.like_diffusers.load(Ordering::Relaxed))
-    }
-
-    /// The stream of all work, for the calls of this module.
-    fn stream(&self) -> sys::CUstream {
-        self.stream
-    }
-
-    /// Waits until all work is done.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`] for what went wrong in it.
-    pub(crate) fn synchronize(&self) -> Result<()> {
-        make_current(self.context)?;
-        // SAFETY: the stream lives as long as `self`.
-        unsafe { result::stream::synchronize(self.stream) }
-            .map_err(|error| driver_error("cuStreamSynchronize", error))
     }
 
     /// How often memory was taken from the driver, and the most bytes in use.
@@ -308,8 +294,7 @@ impl Drop for Cuda {
             // every `Buffer` holds an `Arc` of this.
             let _ = unsafe { result::free_sync(block) };
         }
-        // SAFETY: the stream is idle.
-        let _ = unsafe { result::stream::destroy(self.stream) };
+        self.streams.destroy();
         // SAFETY: retained in `open`.
         let _ = unsafe { result::primary_ctx::release(self.card.handle) };
     }

@@ -1,6 +1,7 @@
 //! The oracles: plain loops over host slices, f32 values, sums in f64.
 
 pub(super) mod attention;
+pub(super) mod branch;
 pub(super) mod conv2d;
 pub(super) mod embedding;
 pub(super) mod euler_step;

@@ -6,6 +6,7 @@
 //! both sides assert size and offsets.
 
 pub(super) mod attention;
+pub(super) mod branch;
 pub(super) mod conv2d;
 pub(super) mod embedding;
 pub(super) mod euler_step;

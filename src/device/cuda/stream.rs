@@ -1,0 +1,81 @@
+//! The stream of all work, and a second one that only records the bodies of branches.
+#![expect(unsafe_code, reason = "calls of the CUDA driver")]
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use cudarc::driver::result;
+use cudarc::driver::sys;
+
+use crate::device::cuda::Cuda;
+use crate::device::cuda::driver_error;
+use crate::device::cuda::make_current;
+use crate::error::Error;
+use crate::error::Result;
+
+/// The two streams of a GPU.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Everything runs here.
+    pub(super) work: sys::CUstream,
+    /// Records bodies, and never runs anything.
+    pub(super) body: sys::CUstream,
+    /// Whether a body is being recorded.
+    in_body: AtomicBool,
+}
+
+impl Streams {
+    /// Streams of the current context, which do not wait for the default stream.
+    pub(super) fn new() -> Result<Self> {
+        let new = || {
+            result::stream::create(result::stream::StreamKind::NonBlocking)
+                .map_err(|error| driver_error("cuStreamCreate", error))
+        };
+        Ok(Self { work: new()?, body: new()?, in_body: AtomicBool::new(false) })
+    }
+
+    /// Ends the streams, which are idle and not used any more.
+    pub(super) fn destroy(&self) {
+        for stream in [self.work, self.body] {
+            // SAFETY: made in `new`; the caller says that nobody uses it.
+            let _ = unsafe { result::stream::destroy(stream) };
+        }
+    }
+
+    /// Whether a body is being recorded.
+    pub(super) fn in_body(&self) -> bool {
+        self.in_body.load(Ordering::Relaxed)
+    }
+
+    /// Sends what `body` starts to the stream that records bodies.
+    pub(super) fn to_body<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.in_body.store(true, Ordering::Relaxed);
+        let result = body();
+        self.in_body.store(false, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Cuda {
+    /// The stream that work goes to, for the calls of this module: one for all, but while the body
+    /// of a branch is recorded the one that records it.
+    pub(super) fn stream(&self) -> sys::CUstream {
+        if self.streams.in_body() { self.streams.body } else { self.streams.work }
+    }
+
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] for what went wrong in it, or inside a branch that is being recorded.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        if self.streams.in_body() {
+            // Asked here, the driver would spoil the whole recording.
+            let reason = "expected no wait for the GPU inside a branch that is being recorded";
+            return Err(Error::Cuda { call: "cuStreamSynchronize", reason: reason.into() });
+        }
+        make_current(self.context)?;
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.streams.work) }
+            .map_err(|error| driver_error("cuStreamSynchronize", error))
+    }
+}
