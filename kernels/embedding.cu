@@ -1,7 +1,7 @@
 /* out [S, D] = table [V, D][ids [S]] + positions [P, D], S at most P, the positions where there are
    any (CLIP). Oracle: src/ops/cpu/embedding.rs, launcher: src/ops/cuda/embedding.rs.
 
-   Entry embedding: grid (rows), 128 threads, no dynamic shared memory. */
+   Entry embedding: grid (rows), up to 512 threads, no dynamic shared memory. */
 
 #include "common/vector_io.cuh"
 
@@ -57,7 +57,7 @@ __device__ __forceinline__ void embed_row(const EmbeddingParams &params, int64_t
 
 } // namespace flux_rt
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(512)
     embedding(const __grid_constant__ flux_rt::EmbeddingParams params) {
     using namespace flux_rt;
     if (multiples_of_8(params.columns, params.out_stride) &&

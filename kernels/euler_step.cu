@@ -49,8 +49,19 @@ __device__ __forceinline__ void count_step(const EulerStepParams &params, uint32
     }
 }
 
+// The difference of the noise levels of this step, or 0 past the last.
+__device__ __forceinline__ float level_difference(const EulerStepParams &params, uint32_t step) {
+    if (step >= static_cast<uint32_t>(params.steps)) {
+        return 0.0f;
+    }
+    const float difference = params.sigmas[step + 1] - params.sigmas[step];
+    return params.round_like_diffusers != 0 ? round_to_bf16(difference) : difference;
+}
+
+// Loads latents and velocity before it waits for the counter and the noise levels: each is a way to
+// memory and back.
 template <int WIDTH>
-__device__ __forceinline__ void advance_latents(const EulerStepParams &params, float dt) {
+__device__ __forceinline__ void advance_latents(const EulerStepParams &params, uint32_t step) {
     constexpr int THREADS = 256;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * THREADS * 8;
     const bool round = params.round_like_diffusers != 0;
@@ -63,6 +74,10 @@ __device__ __forceinline__ void advance_latents(const EulerStepParams &params, f
         float latents[WIDTH], velocity[WIDTH];
         load(latents, params.latents + index);
         load(velocity, params.velocity + index);
+        const float dt = level_difference(params, step);
+        if (step >= static_cast<uint32_t>(params.steps)) {
+            return;
+        }
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) {
             const float product = __fmul_rn(dt, velocity[i]);
@@ -78,15 +93,12 @@ extern "C" __global__ void __launch_bounds__(256)
     euler_step(const __grid_constant__ flux_rt::EulerStepParams params) {
     using namespace flux_rt;
     const uint32_t step = *params.step;
-    if (step >= static_cast<uint32_t>(params.steps)) {
-        return;
-    }
-    const float difference = params.sigmas[step + 1] - params.sigmas[step];
-    const float dt = params.round_like_diffusers != 0 ? round_to_bf16(difference) : difference;
     if (multiples_of_8(params.count) && aligned_16(params.latents, params.velocity)) {
-        advance_latents<8>(params, dt);
+        advance_latents<8>(params, step);
     } else {
-        advance_latents<1>(params, dt);
+        advance_latents<1>(params, step);
     }
-    count_step(params, step);
+    if (step < static_cast<uint32_t>(params.steps)) {
+        count_step(params, step);
+    }
 }

@@ -2,14 +2,15 @@
    pixels, channels last, statistics over all pixels and the channels of a group: spec flux 7.1.
    Oracle: src/ops/cpu/groupnorm_silu.rs, launcher: src/ops/cuda/groupnorm_silu.rs.
 
-   Two entries with the same params, 256 threads, no dynamic shared memory, one after another:
-     groupnorm_silu_sum    grid (blocks)  sums of each block's pixels, per group; the last block to
-                                          finish adds them in order and makes factor and offset
-     groupnorm_silu_apply  grid (blocks)  out = activation(factor * x + offset)
+   Three entries with the same params, 256 threads, no dynamic shared memory, one after another:
+     groupnorm_silu_partial  grid (blocks)  sums of each block's pixels, per group
+     groupnorm_silu_combine  grid (groups)  the blocks' sums, added in order: factor and offset
+     groupnorm_silu_apply    grid (blocks)  out = activation(factor * x + offset)
    blocks = ceil(P / pixels_per_block). Results depend on pixels_per_block in the last bits, so it
-   should follow from the shape alone. Launches of a module follow one another. */
+   should follow from the shape alone. */
 
 #include "common/activation.cuh"
+#include "common/reduce.cuh"
 #include "common/vector_io.cuh"
 
 #include <cstddef>
@@ -69,13 +70,14 @@ template <int WIDTH> struct PixelShare {
     int32_t pixel;
     int32_t end; // one past the last pixel of the block
 
-    __device__ __forceinline__ explicit PixelShare(const GroupnormSiluParams &params) {
+    // Of block `block` of the image.
+    __device__ __forceinline__ PixelShare(const GroupnormSiluParams &params, uint32_t block) {
         const int32_t thread = static_cast<int32_t>(threadIdx.x);
         slots = params.channels / WIDTH;
         lanes = GROUPNORM_THREADS / slots;
         lane = thread / slots;
         channel = thread % slots * WIDTH;
-        start = static_cast<int32_t>(blockIdx.x) * params.pixels_per_block;
+        start = static_cast<int32_t>(block) * params.pixels_per_block;
         end = min(start + params.pixels_per_block, params.pixels);
         pixel = lane < lanes ? start + lane : end;
     }
@@ -99,7 +101,7 @@ struct GroupnormShared {
 template <int WIDTH>
 __device__ __forceinline__ void groupnorm_partial(const GroupnormSiluParams &params,
                                                   GroupnormShared &shared) {
-    const PixelShare<WIDTH> share(params);
+    const PixelShare<WIDTH> share(params, blockIdx.x);
     const int32_t channels = params.channels;
     // Sums of differences from the block's first pixel: small numbers, whatever the mean is.
     float origin[WIDTH], sums[WIDTH], squares[WIDTH];
@@ -169,79 +171,10 @@ __device__ __forceinline__ void groupnorm_partial(const GroupnormSiluParams &par
     }
 }
 
-// Blocks of this launch that have stored their sums; 0 between launches.
-__device__ uint32_t groupnorm_silu_blocks_done;
-
-// Whether all other blocks have stored their sums; true in one block of a launch.
-__device__ __forceinline__ bool is_last_block() {
-    __shared__ bool last;
-    __threadfence(); // this thread's sums before the count
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(&groupnorm_silu_blocks_done, 1u) == gridDim.x - 1;
-        if (last) {
-            groupnorm_silu_blocks_done = 0;
-        }
-    }
-    __syncthreads();
-    __threadfence(); // the count before the others' sums
-    return last;
-}
-
-// Adds the blocks' sums: several threads a group take every so manieth block, then one of them adds
-// theirs; always in the same order.
-__device__ __forceinline__ void groupnorm_combine(const GroupnormSiluParams &params,
-                                                  GroupnormShared &shared) {
-    const int32_t groups = params.groups, size = params.channels / groups;
-    const int32_t blocks = static_cast<int32_t>(gridDim.x);
-    const int32_t lanes = GROUPNORM_THREADS / groups; // at most 256 groups
-    const int32_t lane = static_cast<int32_t>(threadIdx.x) / groups;
-    const int32_t group = static_cast<int32_t>(threadIdx.x) % groups;
-    double sum = 0.0, square = 0.0;
-    if (lane < lanes) {
-        const double2 *const partial = reinterpret_cast<const double2 *>(params.partial) + group;
-#pragma unroll 8
-        for (int32_t block = lane; block < blocks; block += lanes) {
-            const double2 part = partial[static_cast<int64_t>(block) * groups];
-            sum += part.x;
-            square += part.y;
-        }
-        // Both arrays hold 1,024 numbers.
-        shared.channel_sums[lane * groups + group] = sum;
-        shared.channel_squares[lane * groups + group] = square;
-    }
-    __syncthreads();
-    if (lane == 0) {
-        for (int32_t other = 1; other < lanes; ++other) {
-            sum += shared.channel_sums[other * groups + group];
-            square += shared.channel_squares[other * groups + group];
-        }
-        const double count = static_cast<double>(params.pixels) * size;
-        const double exact_mean = sum / count;
-        // The difference of two f64 sums of 8-bit significands: never far below 0.
-        const double variance = fmax(square / count - exact_mean * exact_mean, 0.0);
-        float mean = static_cast<float>(exact_mean);
-        float inverse = static_cast<float>(1.0 / sqrt(variance + params.eps));
-        if (params.round_like_diffusers != 0) {
-            mean = round_to_bf16(mean);
-            inverse = round_to_bf16(inverse);
-        }
-        shared.sums[group] = mean;
-        shared.squares[group] = inverse;
-    }
-    __syncthreads();
-    for (int32_t channel = static_cast<int32_t>(threadIdx.x); channel < params.channels;
-         channel += GROUPNORM_THREADS) {
-        const float mean = shared.sums[channel / size];
-        const float factor = shared.squares[channel / size] * params.weight[channel];
-        params.affine[channel] = factor;
-        params.affine[params.channels + channel] = -factor * mean + params.bias[channel];
-    }
-}
-
 template <int WIDTH, bool ROUND>
 __device__ __forceinline__ void groupnorm_apply(const GroupnormSiluParams &params) {
-    const PixelShare<WIDTH> share(params);
+    // From the end of the image on: what the sums read last is still in L2.
+    const PixelShare<WIDTH> share(params, gridDim.x - 1 - blockIdx.x);
     float factors[WIDTH], offsets[WIDTH];
     load(factors, params.affine + share.channel);
     load(offsets, params.affine + params.channels + share.channel);
@@ -288,15 +221,49 @@ __device__ __forceinline__ bool groupnorm_vectors(const GroupnormSiluParams &par
 } // namespace flux_rt
 
 extern "C" __global__ void __launch_bounds__(flux_rt::GROUPNORM_THREADS)
-    groupnorm_silu_sum(const __grid_constant__ flux_rt::GroupnormSiluParams params) {
+    groupnorm_silu_partial(const __grid_constant__ flux_rt::GroupnormSiluParams params) {
     __shared__ flux_rt::GroupnormShared shared;
     if (flux_rt::groupnorm_vectors(params)) {
         flux_rt::groupnorm_partial<8>(params, shared);
     } else {
         flux_rt::groupnorm_partial<1>(params, shared);
     }
-    if (flux_rt::is_last_block()) {
-        flux_rt::groupnorm_combine(params, shared);
+}
+
+extern "C" __global__ void __launch_bounds__(flux_rt::GROUPNORM_THREADS)
+    groupnorm_silu_combine(const __grid_constant__ flux_rt::GroupnormSiluParams params) {
+    using namespace flux_rt;
+    __shared__ double sums[GROUPNORM_THREADS / 32], squares[GROUPNORM_THREADS / 32];
+    const int32_t group = static_cast<int32_t>(blockIdx.x);
+    const int32_t size = params.channels / params.groups;
+    const int32_t blocks =
+        (params.pixels + params.pixels_per_block - 1) / params.pixels_per_block;
+    double sum = 0.0, square = 0.0;
+    for (int32_t block = static_cast<int32_t>(threadIdx.x); block < blocks;
+         block += GROUPNORM_THREADS) {
+        const int64_t at = static_cast<int64_t>(block) * params.groups + group;
+        const double2 part = reinterpret_cast<const double2 *>(params.partial)[at];
+        sum += part.x;
+        square += part.y;
+    }
+    sum = block_sum<GROUPNORM_THREADS>(sum, sums);
+    square = block_sum<GROUPNORM_THREADS>(square, squares);
+    const double count = static_cast<double>(params.pixels) * size;
+    const double exact_mean = sum / count;
+    // The difference of two f64 sums of 8-bit significands: never far below 0.
+    const double variance = fmax(square / count - exact_mean * exact_mean, 0.0);
+    float mean = static_cast<float>(exact_mean);
+    float inverse = static_cast<float>(1.0 / sqrt(variance + params.eps));
+    if (params.round_like_diffusers != 0) {
+        mean = round_to_bf16(mean);
+        inverse = round_to_bf16(inverse);
+    }
+    for (int32_t index = static_cast<int32_t>(threadIdx.x); index < size;
+         index += GROUPNORM_THREADS) {
+        const int32_t channel = group * size + index;
+        const float factor = inverse * params.weight[channel];
+        params.affine[channel] = factor;
+        params.affine[params.channels + channel] = -factor * mean + params.bias[channel];
     }
 }
 

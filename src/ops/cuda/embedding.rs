@@ -54,5 +54,7 @@ pub(crate) fn embedding(
         vocabulary: int(OP, "V", vocabulary)?,
     };
     let work = Work::Bytes(4 * rows * columns);
-    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128).doing(work), &params)
+    // One vector of eight a thread, as far as that goes: the row is fetched in one go.
+    let threads = int(OP, "D", columns.div_ceil(8).next_multiple_of(32).min(512))?.unsigned_abs();
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, threads).doing(work), &params)
 }

@@ -86,10 +86,12 @@ pub(crate) fn groupnorm_silu(
         reserved: 0,
     };
     cuda.launch(
-        "groupnorm_silu_sum",
+        "groupnorm_silu_partial",
         linear_grid(count, 256).doing(Work::Bytes(2 * pixels * channels)),
         &params,
     )?;
+    let groups = blocks(OP, norm.groups, 1)?;
+    cuda.launch("groupnorm_silu_combine", linear_grid(groups, 256), &params)?;
     cuda.launch(
         "groupnorm_silu_apply",
         linear_grid(count, 256).doing(Work::Bytes(4 * pixels * channels)),
@@ -97,9 +99,9 @@ pub(crate) fn groupnorm_silu(
     )
 }
 
-/// Pixels of a block whose threads handle one each of a pixel's `slots`: eight for each thread, or
-/// more, so that all blocks run at once on an H100, six a multiprocessor. It follows from the shape
-/// alone, since the last bits of the sums depend on it.
+/// Pixels of a block whose threads handle one each of a pixel's `slots`: the four that a thread loads
+/// at once, or more where there would be over 2,048 blocks. It follows from the shape alone, since
+/// the last bits of the sums depend on it.
 fn pixels_per_block(pixels: usize, slots: usize) -> usize {
-    (8 * (THREADS / slots)).max(pixels.div_ceil(6 * 132))
+    (4 * (THREADS / slots)).max(pixels.div_ceil(2048))
 }
