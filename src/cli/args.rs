@@ -173,7 +173,8 @@ pub(super) struct SpeedArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// demo (built in), a folder, a .safetensors file, or a Hugging Face id in the local cache
+    /// demo (built in), a folder, a .safetensors file, a Hugging Face id in the local cache, or
+    /// synthetic:flux-dev (random weights, for speed)
     #[arg(long, value_name = "SRC", default_value = "demo", env = "FLUX_RT_MODEL")]
     #[arg(hide_env = true, value_hint = ValueHint::AnyPath)]
     pub(super) model: String,

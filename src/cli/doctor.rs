@@ -189,7 +189,7 @@ fn gpu() -> Finding {
     let toolkit = Device::cuda_toolkit();
     let kernels = toolkit.map_or_else(
         || "this program has no kernels: it was built without a CUDA compiler".to_owned(),
-        |toolkit| format!("kernels made by nvcc {toolkit}"),
+        |toolkit| format!("kernels made by {toolkit}"),
     );
     let (usable, outcome) = match Device::cuda(0) {
         Ok(device) => (true, format!("pictures are made on {}", device.name())),

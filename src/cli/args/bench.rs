@@ -26,16 +26,16 @@ pub(in crate::cli) struct BenchArgs {
     #[command(flatten, next_help_heading = "Model")]
     pub(in crate::cli) model: ModelArgs,
     /// Measured pictures
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", help_heading = "Measurement", default_value_t = 5, value_parser = at_least_one)]
     pub(in crate::cli) runs: usize,
     /// Pictures before the first that is measured
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_number::<usize>)]
+    #[arg(long, value_name = "N", help_heading = "Measurement", default_value_t = 1, value_parser = whole_number::<usize>)]
     pub(in crate::cli) warmup: usize,
     /// Leave out the table of kernels
-    #[arg(long)]
+    #[arg(long, help_heading = "Measurement")]
     pub(in crate::cli) no_kernels: bool,
     /// Print a JSON document
-    #[arg(long)]
+    #[arg(long, help_heading = "Measurement")]
     pub(in crate::cli) json: bool,
 }
 

@@ -77,9 +77,9 @@ impl ComponentFiles {
             Weights::Folder(folder) => Checkpoint::open_folder(folder),
             Weights::File(file) => Checkpoint::open(file),
             Weights::Synthetic { .. } => Err(Error::ModelNotFound {
-                model: self.component.folder().into(),
-                searched: "a synthetic model has no weight files".into(),
-                advice: "name a model that has".into(),
+                model: format!("synthetic {}", self.component.folder()),
+                searched: "its weights are made on the GPU, there is no file of them".into(),
+                advice: "name a model that has files".into(),
             }),
         }
     }
