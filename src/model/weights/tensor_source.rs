@@ -1,5 +1,5 @@
 //! Where a network's tensors come from: a checkpoint ([`crate::model::weights::reader`]) or a seed
-//! ([`crate::model::weights::synthetic`]). Networks ask for them by diffusers names.
+//! (`synthetic`). Networks ask for them by diffusers names.
 
 use std::ops::Range;
 
