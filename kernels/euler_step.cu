@@ -49,11 +49,8 @@ __device__ __forceinline__ void count_step(const EulerStepParams &params, uint32
     }
 }
 
-// The difference of the noise levels of this step, or 0 past the last.
+// The difference of the noise levels of a step before the last level.
 __device__ __forceinline__ float level_difference(const EulerStepParams &params, uint32_t step) {
-    if (step >= static_cast<uint32_t>(params.steps)) {
-        return 0.0f;
-    }
     const float difference = params.sigmas[step + 1] - params.sigmas[step];
     return params.round_like_diffusers != 0 ? round_to_bf16(difference) : difference;
 }
@@ -74,10 +71,10 @@ __device__ __forceinline__ void advance_latents(const EulerStepParams &params, u
         float latents[WIDTH], velocity[WIDTH];
         load(latents, params.latents + index);
         load(velocity, params.velocity + index);
-        const float dt = level_difference(params, step);
         if (step >= static_cast<uint32_t>(params.steps)) {
             return;
         }
+        const float dt = level_difference(params, step);
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) {
             const float product = __fmul_rn(dt, velocity[i]);

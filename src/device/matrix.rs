@@ -4,6 +4,7 @@
 //! MLP output are column ranges of one `[S, D + M]` tensor.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Device;
@@ -256,6 +257,8 @@ impl<'a, T: Element> MatrixMut<'a, T> {
         assert_eq!(self.shape(), source.shape(), "copy between different shapes");
         if let (DataMut::Cuda(to), Data::Cuda(from)) = (&self.data, source.data) {
             let element = size_of::<T::Cuda>();
+            let same = Arc::ptr_eq(to.buffer.cuda(), from.buffer.cuda());
+            assert!(same, "copy between different GPUs");
             return to.buffer.cuda().copy_rows(
                 [to.address(element), from.address(element)],
                 [self.stride * element, source.stride * element],

@@ -20,6 +20,7 @@ pub use cuda::Guard;
 pub use cuda::KernelTime;
 pub(crate) use cuda::Launch;
 pub use cuda::Profile;
+pub use cuda::Profiled;
 pub use cuda::Work;
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
@@ -77,6 +78,12 @@ impl Device {
             Self::Cpu => Ok(0),
             Self::Cuda(cuda) => cuda.guard_damage(),
         }
+    }
+
+    /// Whether a driver is installed, usable or not.
+    #[must_use]
+    pub fn has_driver() -> bool {
+        cuda::driver_is_present()
     }
 
     /// The CUDA compiler that made the kernels, none where this program has none.

@@ -1,6 +1,7 @@
 //! `Tensor<T, R>`: dtype and rank in the type, `[usize; R]` at run time, row-major, on one device.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::bf16;
@@ -147,6 +148,10 @@ impl<T: Element, const R: usize> Tensor<T, R> {
             }
             (storage @ Storage::Cuda(_), Device::Cpu) => {
                 Self { shape: self.shape, storage }.to_host()
+            }
+            (Storage::Cuda(buffer), Device::Cuda(cuda)) if !Arc::ptr_eq(buffer.cuda(), cuda) => {
+                let storage = Storage::Cuda(buffer);
+                Self { shape: self.shape, storage }.to_host()?.to_device(device)
             }
             (storage, _) => Ok(Self { shape: self.shape, storage }),
         }

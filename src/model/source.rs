@@ -5,6 +5,7 @@ mod demo;
 mod digest;
 mod fit;
 mod folder;
+mod kernel_limits;
 mod load;
 mod model_files;
 mod single_file;

@@ -14,7 +14,6 @@ use crate::model::flux::prepare::Conditioning;
 use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::model::source::ModelSource;
-use crate::model::source::Weights;
 use crate::model::weights::tensor_source::Placement;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
@@ -36,6 +35,8 @@ use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
 use crate::pipeline::load::defaults;
 use crate::pipeline::memory::Need;
+use crate::pipeline::open::check_fit;
+use crate::pipeline::open::open;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::model_guidance;
@@ -112,19 +113,14 @@ impl EngineBuilder {
     /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
     pub fn build(self) -> Result<Engine> {
         let started = Instant::now();
-        let device = open(self.device, self.dtype)?;
+        let (device, no_gpu) = open(self.device, self.dtype)?;
         let precision = Precision::new(&device, self.dtype, &self.mode)?;
         if let Device::Cuda(cuda) = &device {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);
         }
         let files = self.source.resolve()?;
-        if matches!((&device, &files.transformer.weights), (Device::Cpu, Weights::Synthetic { .. }))
-        {
-            let reason =
-                format!("model `{}` needs a CUDA device: its weights are made there", files.name);
-            return Err(Error::Device { reason });
-        }
         let configs = files.configs()?;
+        check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
         if let Device::Cuda(cuda) = &device {
@@ -145,19 +141,9 @@ impl EngineBuilder {
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,
+            no_gpu,
             load_ms: milliseconds(started),
         })
-    }
-}
-
-/// The device that the user means: with `auto` the first GPU that can be used, unless f32 was asked
-/// for, which is the CPU's.
-fn open(choice: DeviceChoice, dtype: DType) -> Result<Device> {
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) => Device::cuda(index),
-        DeviceChoice::Auto if dtype == DType::F32 => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::cuda(0).unwrap_or(Device::Cpu)),
     }
 }
 
@@ -173,6 +159,8 @@ pub struct Engine {
     prompts: PromptCache,
     sessions: Sessions,
     digests: Option<Vec<(String, String)>>,
+    /// Why `auto` did not take the GPU.
+    no_gpu: Option<String>,
     load_ms: f64,
 }
 
@@ -207,7 +195,7 @@ impl Engine {
     /// What was asked for and does not act yet, a sentence each; empty when all of it acts.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.no_gpu.iter().cloned().collect();
         match &self.mode {
             Mode::Xl => {}
             Mode::Original if matches!(self.components.device, Device::Cuda(_)) => {}
@@ -335,6 +323,7 @@ impl Engine {
         let size = [2 * rows, 2 * columns, vae.config.latent_channels];
         let pixels = self.precision.pixels;
         let image = decode(vae, &session.latents, size, tiling, pixels, settings.steps)?;
+        session.decoded = Some(settings.vae_tiling);
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
@@ -354,7 +343,7 @@ impl Engine {
                 );
                 return Err(Error::Request { field: "latents", reason });
             }
-            let latents = Tensor::from_host([tokens, found], latents.host().to_vec());
+            let latents = Tensor::from_host([tokens, found], latents.to_host()?.host().to_vec());
             return latents.to_device(device);
         }
         let source = self.noise_source(settings.rng)?;

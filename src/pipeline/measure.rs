@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::device::Profile;
+use crate::device::Profiled;
 use crate::error::Result;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
@@ -26,16 +27,23 @@ impl Engine {
         Some(GpuMemory { peak_bytes, allocations, uploaded_bytes: cuda.uploaded_bytes() })
     }
 
-    /// Makes one image with every kernel launched and timed by itself; none on the CPU.
+    /// Makes one image with every kernel launched and timed by itself, then one of one step to look at
+    /// the inputs of matrix products; none on the CPU.
     ///
     /// # Errors
     /// As [`Engine::generate`].
     pub fn profile(&mut self, request: &Request) -> Result<Option<Profile>> {
         let Device::Cuda(cuda) = self.device().clone() else { return Ok(None) };
-        cuda.start_profile();
-        let made = self.generate(request);
-        let profile = cuda.finish_profile();
-        made?;
-        profile.map(Some)
+        let mut profile = |profiled, request: &Request| {
+            cuda.start_profile(profiled);
+            let made = self.generate(request);
+            let profile = cuda.finish_profile();
+            made?;
+            profile
+        };
+        let times = profile(Profiled::Times, request)?;
+        // One step shows the sizes of all inputs.
+        let inputs = profile(Profiled::Inputs, &Request { steps: Some(1), ..request.clone() })?;
+        Ok(Some(Profile { kernels: times.kernels, inputs: inputs.inputs }))
     }
 }

@@ -10,6 +10,7 @@ mod load;
 pub mod measure;
 mod memory;
 pub mod metadata;
+mod open;
 mod precision;
 pub mod progress;
 pub mod request;

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) step: Tensor<u32, 1>,
     /// One step, recorded at the first image.
     pub(crate) graph: Option<Graph>,
+    /// Whether the last picture was decoded in tiles; none before the first.
+    pub(crate) decoded: Option<bool>,
 }
 
 impl Session {
@@ -50,6 +52,7 @@ impl Session {
             sigmas: Tensor::empty(device, [steps + 1])?,
             step: Tensor::empty(device, [1])?,
             graph: None,
+            decoded: None,
         })
     }
 }
@@ -75,8 +78,12 @@ impl Sessions {
         let Device::Cuda(cuda) = device else { return Ok(()) };
         let [rows, columns] = settings.grid();
         let key = [rows, columns, settings.max_sequence_length, settings.steps];
-        let is_kept = self.kept.iter().any(|session| session.key == key);
-        let need = if is_kept { need.without_session() } else { need };
+        let kept = self.kept.iter().find(|session| session.key == key);
+        if kept.is_some_and(|session| session.decoded == Some(settings.vae_tiling)) {
+            // Such a picture was made: all that it takes is there.
+            return Ok(());
+        }
+        let need = if kept.is_some() { need.without_session() } else { need };
         if need.check(cuda.free_bytes()?).is_ok() {
             return Ok(());
         }

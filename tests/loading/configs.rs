@@ -218,3 +218,33 @@ proptest! {
         drop(read(FILES[kind], &text));
     }
 }
+
+#[test]
+fn sizes_that_no_kernel_has_are_refused_by_name() {
+    use flux_rt::model::source::ModelConfigs;
+    use flux_rt::model::source::ModelSource;
+    for model in ["synthetic:flux-dev", "synthetic:flux-schnell"] {
+        let files = ModelSource::new(model).resolve().unwrap();
+        let configs = files.configs().unwrap();
+        files.check_kernel_limits(&configs).unwrap();
+        let refused = |change: &dyn Fn(&mut ModelConfigs), parts: [&str; 2]| {
+            let mut configs = configs.clone();
+            change(&mut configs);
+            let error = files.check_kernel_limits(&configs).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            for part in parts {
+                assert!(error.to_string().contains(part), "no `{part}` in: {error}");
+            }
+        };
+        refused(&|configs| configs.flux.attention_head_dim = 96, ["attention_head_dim", "128"]);
+        refused(&|configs| configs.flux.in_channels = 60, ["in_channels", "multiple of 8"]);
+        refused(&|configs| configs.t5.d_ff = 10_241, ["d_ff", "10241"]);
+        refused(&|configs| configs.t5.d_kv = 136, ["d_kv", "at most 128"]);
+        refused(&|configs| configs.clip.num_attention_heads = 4, ["heads", "192"]);
+        let last = |configs: &mut ModelConfigs, channels| {
+            *configs.vae.block_out_channels.last_mut().unwrap() = channels;
+        };
+        refused(&|configs| last(configs, 1032), ["block_out_channels", "1024"]);
+        refused(&|configs| last(configs, 768), ["block_out_channels", "512"]);
+    }
+}

@@ -47,16 +47,17 @@ impl GpuLoad {
 }
 
 impl GpuSampler {
-    /// Starts reading GPU `index`; none where NVML does not answer.
-    pub(super) fn start(index: u32) -> Option<Self> {
+    /// Starts reading the GPU of that id; none where NVML does not answer.
+    pub(super) fn start(uuid: &str) -> Option<Self> {
+        let uuid = uuid.to_owned();
         let nvml = Nvml::init().ok()?;
-        nvml.device_by_index(index).ok()?;
+        nvml.device_by_uuid(uuid.as_str()).ok()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             let mut readings = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                readings.extend(read(&nvml, index));
+                readings.extend(read(&nvml, &uuid));
                 thread::sleep(INTERVAL);
             }
             readings
@@ -76,8 +77,8 @@ impl GpuSampler {
     }
 }
 
-fn read(nvml: &Nvml, index: u32) -> Option<Reading> {
-    let device = nvml.device_by_index(index).ok()?;
+fn read(nvml: &Nvml, uuid: &str) -> Option<Reading> {
+    let device = nvml.device_by_uuid(uuid).ok()?;
     let sm_mhz = device.clock_info(Clock::SM).ok()?;
     let watts = f64::from(device.power_usage().ok()?) / 1e3;
     Some(Reading { sm_mhz, watts })

@@ -17,8 +17,8 @@ use crate::cli::bench::table::kernel_json;
 use crate::cli::bench::table::kernel_table;
 use crate::cli::job;
 use crate::cli::stream;
+use crate::device::Device;
 use crate::device::Profile;
-use crate::pipeline::DeviceChoice;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
@@ -59,10 +59,6 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
     job::check_speed(&speed)?;
     let source = job::source(model);
     let name = source.model.clone();
-    let gpu_index = match speed.device {
-        DeviceChoice::Cuda(index) => u32::try_from(index).unwrap_or(0),
-        DeviceChoice::Auto | DeviceChoice::Cpu => 0,
-    };
     let request = |run: usize| Request {
         // A prompt of its own for every run: one that was encoded before would cost nothing.
         prompt: Some(format!("{}, run {run}", PROMPT)),
@@ -90,7 +86,10 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         engine.generate(&request(run))?;
     }
     let before = engine.gpu_memory().map(|memory| memory.allocations);
-    let sampler = before.and_then(|_| GpuSampler::start(gpu_index));
+    let sampler = match engine.device() {
+        Device::Cuda(cuda) => GpuSampler::start(cuda.uuid()),
+        Device::Cpu => None,
+    };
     let mut timings = Vec::with_capacity(runs);
     for run in 0..runs {
         timings.push(engine.generate(&request(warmup + run))?.timings);

@@ -16,6 +16,7 @@ pub(crate) struct Arena {
     blocks: BTreeMap<u64, usize>,
     /// First address to size of every free range; neighbours are merged, but not across blocks.
     free: BTreeMap<u64, usize>,
+    grown: usize,
     in_use: usize,
     peak: usize,
 }
@@ -50,6 +51,7 @@ impl Arena {
     /// Adds a block that the driver gave.
     pub(crate) fn add_block(&mut self, address: u64, bytes: usize) {
         self.blocks.insert(address, bytes);
+        self.grown += 1;
         self.add_free(address, bytes);
     }
 
@@ -73,6 +75,19 @@ impl Arena {
         self.free.insert(address, bytes);
     }
 
+    /// Takes out the blocks in which no buffer lies, and gives their first addresses.
+    pub(crate) fn take_unused_blocks(&mut self) -> Vec<u64> {
+        let unused = |(address, size): (&u64, &usize)| {
+            (self.free.get(address) == Some(size)).then_some(*address)
+        };
+        let addresses: Vec<u64> = self.blocks.iter().filter_map(unused).collect();
+        for address in &addresses {
+            self.blocks.remove(address);
+            self.free.remove(address);
+        }
+        addresses
+    }
+
     /// The first address of every block.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = u64> {
         self.blocks.keys().copied()
@@ -85,7 +100,7 @@ impl Arena {
 
     /// How often the driver was asked for memory.
     pub(crate) fn grown(&self) -> usize {
-        self.blocks.len()
+        self.grown
     }
 
     /// The most bytes that were in use at one time.
@@ -113,6 +128,21 @@ mod tests {
         }
         assert_eq!(arena.take(1024), Some(4096));
         assert_eq!((arena.grown(), arena.peak(), arena.free_bytes()), (1, 1024, 0));
+    }
+
+    #[test]
+    fn blocks_without_a_buffer_can_go_back() {
+        let mut arena = Arena::default();
+        for block in [4096, 8192, 16384] {
+            arena.add_block(block, 512);
+        }
+        let buffers = [arena.take(512).unwrap(), arena.take(100).unwrap()];
+        assert_eq!(buffers, [4096, 8192]);
+        assert_eq!(arena.take_unused_blocks(), [16384]);
+        arena.give_back(4096, 512);
+        assert_eq!(arena.take_unused_blocks(), [4096]);
+        assert_eq!((arena.take(512), arena.free_bytes(), arena.grown()), (None, 256, 3));
+        assert_eq!(arena.blocks().collect::<Vec<_>>(), [8192]);
     }
 
     #[test]

@@ -20,6 +20,8 @@ const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
 #[derive(Debug, Clone)]
 pub(super) struct Card {
     pub(super) name: String,
+    /// As `nvidia-smi -L` writes it: the order of cards differs between CUDA and NVML.
+    pub(super) uuid: String,
     pub(super) handle: sys::CUdevice,
     pub(super) multiprocessors: usize,
     /// Most threads that a multiprocessor runs at once.
@@ -29,7 +31,7 @@ pub(super) struct Card {
 }
 
 /// Whether a CUDA driver is installed.
-fn driver_is_present() -> bool {
+pub(crate) fn driver_is_present() -> bool {
     // SAFETY: looks the library up and closes it again; no function of it is called.
     unsafe { sys::is_culib_present() }
 }
@@ -89,7 +91,13 @@ impl Card {
         }
         let size = |which| Ok(usize::try_from(attribute(handle, which)?).unwrap_or(1).max(1));
         let smem = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let uuid = result::device::get_uuid(handle)
+            .map_err(|error| driver_error("cuDeviceGetUuid", error))?;
+        let uuid: String =
+            uuid.bytes.iter().map(|byte| format!("{:02x}", byte.cast_unsigned())).collect();
+        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &uuid[part]);
         Ok(Self {
+            uuid: format!("GPU-{a}-{b}-{c}-{d}-{e}"),
             name,
             handle,
             multiprocessors: size(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,

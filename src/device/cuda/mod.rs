@@ -42,12 +42,14 @@ use crate::error::Error;
 use crate::error::Result;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use card::driver_is_present;
 pub use event::CudaEvent;
 pub use graph::Graph;
 pub use guard::Guard;
 pub(crate) use launch::Launch;
 pub use profile::KernelTime;
 pub use profile::Profile;
+pub use profile::Profiled;
 pub use profile::Work;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
@@ -142,6 +144,11 @@ impl Cuda {
         &self.card.name
     }
 
+    /// The GPU's own id, as `nvidia-smi -L` writes it.
+    pub fn uuid(&self) -> &str {
+        &self.card.uuid
+    }
+
     /// Multiprocessors of the GPU.
     pub(crate) fn multiprocessors(&self) -> usize {
         self.card.multiprocessors
@@ -208,8 +215,20 @@ impl Cuda {
             return Ok(address);
         }
         let block = arena::rounded(bytes).max(BLOCK_BYTES);
-        // Freed in `drop`.
-        let address = self.take_from_driver(block)?;
+        // Freed in `drop`, or here when it is not used and the driver has nothing else.
+        let address = match self.take_from_driver(block) {
+            Err(Error::OutOfMemory { .. }) => {
+                self.synchronize()?;
+                for unused in arena.take_unused_blocks() {
+                    // SAFETY: a block of this function in which no buffer lies, and the stream is
+                    // past all work that used one.
+                    unsafe { result::free_sync(unused) }
+                        .map_err(|error| driver_error("cuMemFree", error))?;
+                }
+                self.take_from_driver(block)?
+            }
+            taken => taken?,
+        };
         arena.add_block(address, block);
         // The block was made large enough for this.
         arena.take(bytes).ok_or_else(|| Error::no_room(bytes, block))
@@ -267,7 +286,7 @@ impl Cuda {
             Some(loaded) => *loaded,
             None => {
                 let text = CString::new(module.ptx).map_err(|_| missing())?;
-                // SAFETY: `text` is PTX that ends with NUL; unloaded with the context.
+                // SAFETY: `text` is PTX that ends with NUL; unloaded in `drop`.
                 let handle = unsafe { result::module::load_data(text.as_ptr().cast()) }
                     .map_err(|error| driver_error("cuModuleLoadData", error))?;
                 modules.insert((module.op, module.tier), LoadedModule(handle));
@@ -283,16 +302,20 @@ impl Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // What fails here has no one to be told: the process or the engine is ending.
-        if self.synchronize().is_err() {
-            return;
-        }
+        // What fails here has no one to be told: the process or the engine is ending. After an error
+        // of the GPU every call fails, but the context must be released all the same.
+        let _ = self.synchronize();
         self.ring.free();
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         for block in arena.blocks() {
             // SAFETY: a block of `take_from_arena`; nothing uses it, since the stream is idle and
             // every `Buffer` holds an `Arc` of this.
             let _ = unsafe { result::free_sync(block) };
+        }
+        let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, module) in modules.drain() {
+            // SAFETY: loaded in `load`; no kernel of it runs.
+            let _ = unsafe { result::module::unload(module.0) };
         }
         self.streams.destroy();
         // SAFETY: retained in `open`.

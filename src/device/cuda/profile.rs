@@ -51,9 +51,19 @@ pub struct Profile {
     pub inputs: Vec<(&'static str, f64, f64)>,
 }
 
+/// What a profile looks at; not both, since looking at inputs stops the GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profiled {
+    /// The time of every launch.
+    Times,
+    /// The inputs of matrix products.
+    Inputs,
+}
+
 /// A profile under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recorder {
+    profiled: Profiled,
     launches: Vec<(String, Work, CudaEvent, CudaEvent)>,
     inputs: BTreeMap<&'static str, (f64, f64)>,
 }
@@ -71,17 +81,22 @@ impl Cuda {
         self.recorder().is_some()
     }
 
-    /// Starts timing every launch.
-    pub fn start_profile(&self) {
-        *self.recorder() = Some(Recorder::default());
+    fn is_profiled(&self, what: Profiled) -> bool {
+        self.recorder().as_ref().is_some_and(|recorder| recorder.profiled == what)
     }
 
-    /// Stops timing.
+    /// Starts a profile.
+    pub fn start_profile(&self, profiled: Profiled) {
+        let recorder = Recorder { profiled, launches: Vec::new(), inputs: BTreeMap::new() };
+        *self.recorder() = Some(recorder);
+    }
+
+    /// Ends it.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] for what went wrong in the work.
     pub fn finish_profile(&self) -> Result<Profile> {
-        let recorder = self.recorder().take().unwrap_or_default();
+        let Some(recorder) = self.recorder().take() else { return Ok(Profile::default()) };
         self.synchronize()?;
         let mut kernels: Vec<KernelTime> = Vec::new();
         for (name, work, start, end) in recorder.launches {
@@ -105,7 +120,7 @@ impl Cuda {
         work: Work,
         launch: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        if !self.is_profiling() {
+        if !self.is_profiled(Profiled::Times) {
             return launch();
         }
         let [start, end] = [CudaEvent::new(self)?, CudaEvent::new(self)?];
@@ -118,7 +133,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// Notes the root mean square of some rows of a matrix product's input, if a profile is under way.
+    /// Notes the root mean square of some rows of a matrix product's input, if a profile of inputs is
+    /// under way.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`].
@@ -129,7 +145,7 @@ impl Cuda {
         [rows, cols, stride]: [usize; 3],
     ) -> Result<()> {
         let rows = rows.div_ceil(SAMPLED);
-        if !self.is_profiling() || rows * cols == 0 {
+        if !self.is_profiled(Profiled::Inputs) || rows * cols == 0 {
             return Ok(());
         }
         let element = size_of::<bf16>();

@@ -48,14 +48,17 @@ impl Slot {
             .map_err(|error| driver_error("cuMemHostAlloc", error))?;
         let copied = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
             .map_err(|error| driver_error("cuEventCreate", error))?;
-        Ok(Self { memory: memory.cast(), copied })
+        let memory: *mut u8 = memory.cast();
+        // SAFETY: the allocation is that long.
+        unsafe { memory.write_bytes(0, SLOT_BYTES) };
+        Ok(Self { memory, copied })
     }
 
     /// The memory as `len` numbers.
     fn values<T: Pod>(&mut self, len: usize) -> &mut [T] {
         assert!(len * size_of::<T>() <= SLOT_BYTES, "more than a slot holds");
         // SAFETY: the driver's allocation is SLOT_BYTES long, aligned to a page and initialised
-        // (fresh pages are zero); any bytes are a valid T; `self` is borrowed mutably, and no copy
+        // in `new`; any bytes are a valid T; `self` is borrowed mutably, and no copy
         // from it is running, which `take` waited for.
         unsafe { slice::from_raw_parts_mut(self.memory.cast(), len) }
     }
@@ -120,6 +123,8 @@ impl Buffer {
             let mut slot = cuda.ring.take()?;
             let values = slot.values(range.len());
             fill(range.clone(), values);
+            // `fill` may have waited for other work of the pool, which may have been another GPU's.
+            make_current(cuda.context)?;
             let target = self.address() + (start * size_of::<T>()) as u64;
             // SAFETY: the range lies in this buffer; the slot is not written before its event.
             unsafe { result::memcpy_htod_async(target, values, cuda.stream()) }

@@ -99,7 +99,7 @@ impl ModelFiles {
     }
 }
 
-fn unfit(part: &ComponentFiles, field: &str, expected: String, actual: usize) -> Error {
+pub(super) fn unfit(part: &ComponentFiles, field: &str, expected: String, actual: usize) -> Error {
     let path = match (&part.config, &part.weights) {
         (Some(file), _) | (None, Weights::File(file)) => File::path(file),
         (None, Weights::Folder(folder)) => folder.path(),

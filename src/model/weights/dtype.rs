@@ -12,7 +12,7 @@ const _: () = assert!(cfg!(target_endian = "little"));
 /// Elements converted by one task: some 100 microseconds of work.
 const CHUNK: usize = 1 << 17;
 
-/// The form in which matrices are kept; vectors and convolutions are always f32.
+/// The form in which matrices are kept; vectors are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightDtype {
     /// f32.

@@ -34,7 +34,7 @@ kernel_params!(Params, 48, {
 /// An entry and the queries of its blocks, its threads and its shared memory.
 struct Kernel(&'static str, usize, u32, u32);
 
-/// Shared memory that a block of `attention_wide` takes; cards other than A100 and H100 have less.
+/// Shared memory that a block of `attention_wide` takes; cards of compute capability 8.6, 8.9 and 12.0 have 99 KB.
 const WIDE_SMEM_BYTES: u32 = 148_480;
 
 fn kernel(cuda: &Arc<Cuda>, head_dim: usize, mask: Mask<'_>) -> Kernel {

@@ -51,6 +51,9 @@ pub(crate) fn conv2d(
     if pixels == 0 {
         return Ok(());
     }
+    // Pixels and places in a window are 32-bit numbers.
+    int(OP, "pixels", pixels)?;
+    int(OP, "window", conv.kernel * conv.kernel * in_channels)?;
     let scalar = !in_channels.is_multiple_of(8);
     let tiles: &[Tile] =
         if scalar { &[Tile::T64x64] } else { &[Tile::T64x64, Tile::T128x128, Tile::T128x256] };

@@ -1,4 +1,4 @@
-//! Launcher of `euler_step`: all threads read the step counter, then a launch of its own advances it.
+//! Launcher of `euler_step`: the kernel counts the step as well.
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::device::Work;
 use crate::error::Result;
+use crate::ops::ModulationVector;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
 use crate::ops::cuda::int;
@@ -94,6 +95,17 @@ pub(crate) fn gemm(
     }
     let gates = pair.map(|segment| segment.gate);
     let gate = gates[0].or(gates[1]);
+    if let (Some(first), Some(second)) = (gates[0], gates[1]) {
+        let address =
+            |gate: ModulationVector<'_>| (gate.table.cuda_address(), gate.step.cuda_address());
+        expect(OP, "gates", address(first) == address(second), || {
+            ("one table and one counter for all segments".into(), "two".into())
+        })?;
+    }
+    for gate in gates.into_iter().flatten() {
+        expect_multiple_of_8(OP, "gate's column", gate.column)?;
+        expect_multiple_of_8(OP, "gate's table", gate.table.shape()[1])?;
+    }
     let gate_column = gates.map(|gate| gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column)));
     let [first_gate, second_gate] = gate_column;
     let tiling = tile::choose(cuda, [split, rows - split], &[columns], suits(activation));
