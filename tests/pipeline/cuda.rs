@@ -155,6 +155,25 @@ fn cuda_takes_given_latents_and_noise_of_cpu_generators() {
 }
 
 #[test]
+fn cuda_decodes_in_tiles_as_the_cpu_does() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    // The VAE's own size is 128: tiles of 128 pixels, 96 apart.
+    let [width, height] = [Some(320), Some(208)];
+    let [whole, tiled] = [false, true].map(|vae_tiling| Request {
+        width,
+        height,
+        steps: Some(4),
+        vae_tiling,
+        ..request("a red apple", 4)
+    });
+    let mut cuda = engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let mut cpu = engine(DeviceChoice::Cpu, Mode::Xl);
+    let [actual, expected] = [&mut cuda, &mut cpu].map(|engine| engine.generate(&tiled).unwrap());
+    assert!(psnr(&actual, &expected) >= PSNR, "{} dB", psnr(&actual, &expected));
+    assert_ne!(actual.image, cuda.generate(&whole).unwrap().image, "tiles show");
+}
+
+#[test]
 fn cuda_stages_agree_with_the_cpu() {
     let Some(gpu) = gpu::gpu() else { return };
     let files = ModelSource::new(demo()).resolve().unwrap();
