@@ -1,5 +1,6 @@
-//! The matrix kernels on the CPU: g++ compiles the `.cu` files against `tools/cuda_emulator`, which
-//! runs them over ragged shapes with guard pages, poisoned copies and warps in random order.
+//! Kernels on the CPU, those with products of matrices and those with statistics: g++ compiles the
+//! `.cu` files against `tools/cuda_emulator`, which runs them over ragged shapes with guard pages,
+//! poisoned copies and warps in random order.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -46,4 +47,14 @@ fn gemm() {
 #[test]
 fn gemm_qkv() {
     emulate("test_gemm_qkv");
+}
+
+#[test]
+fn groupnorm_silu() {
+    emulate("test_groupnorm_silu");
+}
+
+#[test]
+fn layernorm_layernorm_modulate_and_rmsnorm() {
+    emulate("test_norms");
 }

@@ -305,12 +305,12 @@ inline void __syncwarp(unsigned mask = ~0u) {
     emulator::warp_exchange(1, &zero, 1);
 }
 template <class T> T emulated_shuffle(unsigned mask, T value, int source) {
-    static_assert(sizeof(T) == 4, "32-bit shuffles");
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles of one or two words");
     if (mask != ~0u) emulator::fail("partial warp masks are not emulated");
-    uint32_t word;
-    std::memcpy(&word, &value, 4);
-    const emulator::Slot *slots = emulator::warp_exchange(2, &word, 1);
-    std::memcpy(&value, &slots[source].words[0], 4);
+    uint32_t words[sizeof(T) / 4];
+    std::memcpy(words, &value, sizeof(T));
+    const emulator::Slot *slots = emulator::warp_exchange(2, words, sizeof(T) / 4);
+    std::memcpy(&value, slots[source].words, sizeof(T));
     return value;
 }
 template <class T> T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
@@ -346,6 +346,7 @@ inline float __int_as_float(int word) { float value; std::memcpy(&value, &word, 
 inline int __float_as_int(float value) { int word; std::memcpy(&word, &value, 4); return word; }
 inline float rsqrtf(float x) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x))); }
 inline float __fdividef(float a, float b) { return a / b; }
+extern "C" inline float __expf(float x) { return std::exp(x); }
 inline float __frcp_rn(float a) { return 1.0f / a; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
