@@ -45,10 +45,10 @@ impl ModelConfigs {
     /// Never, as long as a network reads every set of tensors that its sizes ask for.
     pub fn weight_bytes(&self, dtype: WeightDtype) -> Result<[usize; 4]> {
         Ok([
-            Counter::count(dtype, |counter| FluxWeights::read(counter, &self.flux))?,
-            Counter::count(dtype, |counter| VaeWeights::read(counter, &self.vae))?,
-            Counter::count(dtype, |counter| ClipWeights::read(counter, &self.clip))?,
-            Counter::count(dtype, |counter| T5Weights::read(counter, &self.t5))?,
+            Counter::count::<FluxWeights>(dtype, &self.flux)?,
+            Counter::count::<VaeWeights>(dtype, &self.vae)?,
+            Counter::count::<ClipWeights>(dtype, &self.clip)?,
+            Counter::count::<T5Weights>(dtype, &self.t5)?,
         ])
     }
 }

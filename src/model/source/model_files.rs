@@ -110,7 +110,7 @@ impl ComponentFiles {
         load(&mut reader, config)
     }
 
-    fn config<C>(
+    pub(super) fn config<C>(
         &self,
         read: impl Fn(&File) -> Result<C>,
         infer: impl Fn(&Reader<'_>) -> Result<C>,

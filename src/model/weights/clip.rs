@@ -4,7 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::ClipConfig;
 use crate::model::weights::reader::Reader;
-use crate::model::weights::synthetic::Synthetic;
+use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -64,23 +64,12 @@ impl ClipWeights {
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
+}
 
-    /// Random weights, from `seed`.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
-    pub fn synthetic(
-        config: &ClipConfig,
-        placement: impl Into<Placement>,
-        seed: u64,
-    ) -> Result<Self> {
-        Self::read(&mut Synthetic::new(placement.into(), seed), config)
-    }
+impl Network for ClipWeights {
+    type Config = ClipConfig;
 
-    pub(in crate::model) fn read(
-        reader: &mut impl TensorSource,
-        config: &ClipConfig,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &ClipConfig) -> Result<Self> {
         let d = config.hidden_size;
         let tokens = Part::whole("embeddings.token_embedding", config.vocab_size);
         let positions =

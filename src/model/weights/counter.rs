@@ -6,6 +6,7 @@ use half::bf16;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::conv2d::Conv2d;
@@ -19,13 +20,13 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// The bytes of what `read` asks for, with matrices of `dtype`.
-    pub(crate) fn count<W>(
+    /// The bytes of a network of that config, with matrices of `dtype`.
+    pub(in crate::model) fn count<W: Network>(
         dtype: WeightDtype,
-        read: impl FnOnce(&mut Self) -> Result<W>,
+        config: &W::Config,
     ) -> Result<usize> {
         let mut counter = Self { dtype, bytes: 0 };
-        read(&mut counter)?;
+        W::read(&mut counter, config)?;
         Ok(counter.bytes)
     }
 

@@ -4,7 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::weights::reader::Reader;
-use crate::model::weights::synthetic::Synthetic;
+use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -97,23 +97,12 @@ impl FluxWeights {
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
+}
 
-    /// Random weights, from `seed`.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
-    pub fn synthetic(
-        config: &FluxConfig,
-        placement: impl Into<Placement>,
-        seed: u64,
-    ) -> Result<Self> {
-        Self::read(&mut Synthetic::new(placement.into(), seed), config)
-    }
+impl Network for FluxWeights {
+    type Config = FluxConfig;
 
-    pub(in crate::model) fn read(
-        reader: &mut impl TensorSource,
-        config: &FluxConfig,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &FluxConfig) -> Result<Self> {
         let d = config.hidden_size();
         let mut linear = |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols);
         let x_embedder = linear("x_embedder", d, config.in_channels)?;

@@ -15,7 +15,7 @@ mod infer;
 pub mod naming;
 pub mod reader;
 pub(crate) mod shards;
-mod synthetic;
+pub(crate) mod synthetic;
 pub mod t5;
 pub mod tensor_source;
 pub mod vae;

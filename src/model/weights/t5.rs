@@ -4,7 +4,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::T5Config;
 use crate::model::weights::reader::Reader;
-use crate::model::weights::synthetic::Synthetic;
+use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -55,23 +55,12 @@ impl T5Weights {
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
+}
 
-    /// Random weights, from `seed`.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
-    pub fn synthetic(
-        config: &T5Config,
-        placement: impl Into<Placement>,
-        seed: u64,
-    ) -> Result<Self> {
-        Self::read(&mut Synthetic::new(placement.into(), seed), config)
-    }
+impl Network for T5Weights {
+    type Config = T5Config;
 
-    pub(in crate::model) fn read(
-        reader: &mut impl TensorSource,
-        config: &T5Config,
-    ) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, config: &T5Config) -> Result<Self> {
         let d = config.d_model;
         let bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
         let bias_shape = [config.relative_attention_num_buckets, config.num_heads];

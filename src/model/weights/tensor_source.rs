@@ -80,6 +80,15 @@ pub(crate) trait TensorSource {
     }
 }
 
+/// The weights of a network, which any source can give.
+pub(in crate::model) trait Network: Sized {
+    /// The network's sizes.
+    type Config;
+
+    /// Asks `source` for every tensor.
+    fn read(source: &mut impl TensorSource, config: &Self::Config) -> Result<Self>;
+}
+
 /// A matrix in host memory in the form and place of all others.
 pub(super) fn placed(shape: [usize; 2], data: Vec<f32>, placement: &Placement) -> Result<Weight> {
     Ok(match placement.dtype {

@@ -6,7 +6,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::VaeConfig;
 use crate::model::weights::reader::Reader;
-use crate::model::weights::synthetic::Synthetic;
+use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::conv2d::Conv2d;
@@ -105,27 +105,16 @@ impl VaeWeights {
     ) -> Result<Self> {
         reader.checked(placement.into(), |reader| Self::read(reader, config))
     }
+}
 
-    pub(in crate::model) fn read(
-        source: &mut impl TensorSource,
-        config: &VaeConfig,
-    ) -> Result<Self> {
+impl Network for VaeWeights {
+    type Config = VaeConfig;
+
+    fn read(source: &mut impl TensorSource, config: &VaeConfig) -> Result<Self> {
         Ok(Self {
             config: config.clone(),
             encoder: read::encoder(source, config)?,
             decoder: read::decoder(source, config)?,
         })
-    }
-
-    /// Random weights, from `seed`.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
-    pub fn synthetic(
-        config: &VaeConfig,
-        placement: impl Into<Placement>,
-        seed: u64,
-    ) -> Result<Self> {
-        Self::read(&mut Synthetic::new(placement.into(), seed), config)
     }
 }
