@@ -254,8 +254,9 @@ impl Cuda {
     fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
         make_current(self.context)?;
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut function = match functions.get(entry) {
-            Some(function) => *function,
+        let mut function = match functions.get(entry).copied() {
+            Some(function) if smem_bytes <= function.smem_bytes => return Ok(function.handle),
+            Some(function) => function,
             None => Function { handle: self.load(entry)?, smem_bytes: 0 },
         };
         if smem_bytes > function.smem_bytes {

@@ -9,6 +9,7 @@ use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
+use crate::model::weights::tensor_source::rows;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Weight;
 
@@ -43,10 +44,6 @@ impl Counter {
         self.bytes += len * size_of::<f32>();
         Tensor::zeros([0])
     }
-}
-
-fn rows(parts: &[Part]) -> usize {
-    parts.iter().map(|part| part.take.len()).sum()
 }
 
 impl TensorSource for Counter {

@@ -17,6 +17,7 @@ use crate::model::weights::reader::Reader;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::model::weights::tensor_source::placed;
+use crate::model::weights::tensor_source::rows;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Weight;
 
@@ -91,7 +92,7 @@ impl TensorSource for Reader<'_> {
             let view = self.view(&format!("{}.weight", part.name), &[part.rows, cols])?;
             pieces.push((view, part.take.start * cols..part.take.end * cols));
         }
-        let shape = [parts.iter().map(|part| part.take.len()).sum(), cols];
+        let shape = [rows(parts), cols];
         let device = &self.placement.device;
         Ok(match self.placement.dtype {
             WeightDtype::F32 => Weight::F32(self.place(device, shape, &pieces)?),
@@ -105,8 +106,7 @@ impl TensorSource for Reader<'_> {
             let view = self.view(&format!("{}.bias", part.name), &[part.rows])?;
             pieces.push((view, part.take.clone()));
         }
-        let rows = parts.iter().map(|part| part.take.len()).sum();
-        self.place(&self.placement.device, [rows], &pieces)
+        self.place(&self.placement.device, [rows(parts)], &pieces)
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>> {

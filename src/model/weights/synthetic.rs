@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
+use crate::model::weights::tensor_source::rows;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Weight;
 use crate::ops::random_normal::RandomStream;
@@ -64,13 +65,12 @@ fn gain(name: &str) -> f32 {
 
 impl TensorSource for Synthetic {
     fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight> {
-        let rows = parts.iter().map(|part| part.take.len()).sum();
         let gain = parts.first().map_or(1.0, |part| gain(&part.name));
-        self.weight([rows, cols], gain)
+        self.weight([rows(parts), cols], gain)
     }
 
     fn bias(&mut self, parts: &[Part]) -> Result<Tensor<f32, 1>> {
-        self.constant(parts.iter().map(|part| part.take.len()).sum(), 0.0)
+        self.constant(rows(parts), 0.0)
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>> {

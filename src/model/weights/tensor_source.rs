@@ -52,6 +52,11 @@ impl Part {
     }
 }
 
+/// The rows of a matrix made of `parts`.
+pub(super) fn rows(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.take.len()).sum()
+}
+
 /// Gives tensors by their diffusers names.
 pub(crate) trait TensorSource {
     /// A matrix whose rows are those of `parts`, one after the other.
