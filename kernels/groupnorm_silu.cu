@@ -89,6 +89,22 @@ template <int WIDTH> struct PixelShare {
     }
 };
 
+// Sum and sum of squares.
+struct Sums {
+    double sum, square;
+
+    __device__ __forceinline__ void add(const Sums &other) {
+        sum += other.sum;
+        square += other.square;
+    }
+};
+
+// Where a block collects the sums of groups that are whole vectors, or of which some make up one.
+struct GroupnormGroupSums {
+    // [lanes, slots, groups in a vector]; at most eight groups in a vector.
+    Sums of_thread[GROUPNORM_THREADS * 8];
+};
+
 // Where a block collects its sums: of every thread's channels, then of every channel.
 struct GroupnormShared {
     // [lanes, channels]: at most 256 threads of eight channels.
@@ -98,9 +114,58 @@ struct GroupnormShared {
     double channel_squares[1024];
 };
 
+// A group's sums of this block, where groupnorm_silu_combine reads them one block after the other.
+__device__ __forceinline__ void store_partial(const GroupnormSiluParams &params, int32_t group,
+                                              const Sums &sums) {
+    const int64_t at = static_cast<int64_t>(group) * gridDim.x + blockIdx.x;
+    reinterpret_cast<double2 *>(params.partial)[at] = make_double2(sums.sum, sums.square);
+}
+
+// Adds channels to groups in each thread and then over the threads, in f64 and about 0: `sums` and
+// `squares` are of `count` differences from `origin`.
+template <int WIDTH>
+__device__ __forceinline__ void add_groups(const GroupnormSiluParams &params,
+                                           const PixelShare<WIDTH> &share,
+                                           GroupnormGroupSums &shared, const float (&origin)[WIDTH],
+                                           const float (&sums)[WIDTH],
+                                           const float (&squares)[WIDTH], double count) {
+    const int32_t size = params.channels / params.groups;
+    // Groups of a vector, and vectors of a group: one of them is 1.
+    const int32_t groups = size < WIDTH ? WIDTH / size : 1;
+    const int32_t vectors = size < WIDTH ? 1 : size / WIDTH;
+    if (share.lane < share.lanes) {
+        Sums group = {0.0, 0.0};
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) {
+            const double about = origin[i], sum = sums[i], square = squares[i];
+            group.add({sum + count * about, square + about * (2.0 * sum + count * about)});
+            if ((i + 1) % size == 0 || i + 1 == WIDTH) {
+                const int32_t index = i / size; // 0 where the group is larger than the vector
+                shared.of_thread[static_cast<int32_t>(threadIdx.x) * groups + index] = group;
+                group = {0.0, 0.0};
+            }
+        }
+    }
+    __syncthreads();
+    const int32_t group = static_cast<int32_t>(threadIdx.x);
+    if (group < params.groups) {
+        Sums total = {0.0, 0.0};
+        for (int32_t lane = 0; lane < share.lanes; ++lane) {
+            for (int32_t vector = 0; vector < vectors; ++vector) {
+                // Vector of the pixel, and the group's place in it.
+                const int32_t slot = groups > 1 ? group / groups : group * vectors + vector;
+                const int32_t thread = lane * share.slots + slot;
+                total.add(shared.of_thread[thread * groups + group % groups]);
+            }
+        }
+        store_partial(params, group, total);
+    }
+}
+
 template <int WIDTH>
 __device__ __forceinline__ void groupnorm_partial(const GroupnormSiluParams &params,
-                                                  GroupnormShared &shared) {
+                                                  GroupnormShared &shared,
+                                                  GroupnormGroupSums &group_sums) {
     const PixelShare<WIDTH> share(params, blockIdx.x);
     const int32_t channels = params.channels;
     // Sums of differences from the block's first pixel: small numbers, whatever the mean is.
@@ -133,6 +198,14 @@ __device__ __forceinline__ void groupnorm_partial(const GroupnormSiluParams &par
             }
         }
     }
+    const int32_t size = channels / params.groups;
+    if (WIDTH == 8 && (size % 8 == 0 || 8 % size == 0)) {
+        // Pixels that this thread has added.
+        const int32_t left = share.end - share.pixel;
+        const double count = left > 0 ? (left + share.lanes - 1) / share.lanes : 0;
+        add_groups<WIDTH>(params, share, group_sums, origin, sums, squares, count);
+        return;
+    }
     if (share.lane < share.lanes) {
         const int32_t first = share.lane * channels + share.channel;
 #pragma unroll
@@ -160,14 +233,12 @@ __device__ __forceinline__ void groupnorm_partial(const GroupnormSiluParams &par
     __syncthreads();
     const int32_t group = static_cast<int32_t>(threadIdx.x);
     if (group < params.groups) {
-        const int32_t size = channels / params.groups;
         double sum = 0.0, square = 0.0;
         for (int32_t channel = group * size; channel < (group + 1) * size; ++channel) {
             sum += shared.channel_sums[channel];
             square += shared.channel_squares[channel];
         }
-        const int64_t at = static_cast<int64_t>(blockIdx.x) * params.groups + group;
-        reinterpret_cast<double2 *>(params.partial)[at] = make_double2(sum, square);
+        store_partial(params, group, {sum, square});
     }
 }
 
@@ -222,11 +293,14 @@ __device__ __forceinline__ bool groupnorm_vectors(const GroupnormSiluParams &par
 
 extern "C" __global__ void __launch_bounds__(flux_rt::GROUPNORM_THREADS)
     groupnorm_silu_partial(const __grid_constant__ flux_rt::GroupnormSiluParams params) {
-    __shared__ flux_rt::GroupnormShared shared;
+    __shared__ union {
+        flux_rt::GroupnormShared channels;
+        flux_rt::GroupnormGroupSums groups;
+    } shared;
     if (flux_rt::groupnorm_vectors(params)) {
-        flux_rt::groupnorm_partial<8>(params, shared);
+        flux_rt::groupnorm_partial<8>(params, shared.channels, shared.groups);
     } else {
-        flux_rt::groupnorm_partial<1>(params, shared);
+        flux_rt::groupnorm_partial<1>(params, shared.channels, shared.groups);
     }
 }
 
@@ -241,7 +315,7 @@ extern "C" __global__ void __launch_bounds__(flux_rt::GROUPNORM_THREADS)
     double sum = 0.0, square = 0.0;
     for (int32_t block = static_cast<int32_t>(threadIdx.x); block < blocks;
          block += GROUPNORM_THREADS) {
-        const int64_t at = static_cast<int64_t>(block) * params.groups + group;
+        const int64_t at = static_cast<int64_t>(group) * blocks + block;
         const double2 part = reinterpret_cast<const double2 *>(params.partial)[at];
         sum += part.x;
         square += part.y;

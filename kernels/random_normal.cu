@@ -35,7 +35,8 @@ __device__ __forceinline__ void normal_pair(float &sine, float &cosine, uint32_t
     constexpr float UNIT = 1.0f / 65536.0f, ANGLE = 6.2831855f / 65536.0f;
     const float uniform = (static_cast<float>(word >> 16) + 0.5f) * UNIT;
     const float angle = (static_cast<float>(word & 0xffffu) + 0.5f) * ANGLE;
-    const float radius = std * __fsqrt_rn(-2.0f * __logf(uniform));
+    const float square = -2.0f * __logf(uniform); // above 0, since uniform is below 1
+    const float radius = std * square * rsqrtf(square);
     __sincosf(angle, &sine, &cosine);
     sine *= radius;
     cosine *= radius;
@@ -53,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const uint64_t index = static_cast<uint64_t>(first / 8);
     uint32_t words[4] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
                          params.stream, 0};
-    philox(words, params.seed_low, params.seed_high);
+    philox<7>(words, params.seed_low, params.seed_high);
     float values[8];
 #pragma unroll
     for (int word = 0; word < 4; ++word) {

@@ -1,7 +1,7 @@
 /* out [S, D] = x [S, D] / sqrt(mean(x^2) + eps) * weight [D], T5's norm: spec flux 6.2. Oracle:
    src/ops/cpu/rmsnorm.rs, launcher: src/ops/cuda/rmsnorm.rs.
 
-   Entry rmsnorm: grid (rows), 128 threads, no dynamic shared memory. */
+   Entry rmsnorm: grid (rows), 512 threads, no dynamic shared memory. */
 
 #include "common/normalize_row.cuh"
 
@@ -55,7 +55,7 @@ struct Scale {
 
 } // namespace flux_rt
 
-extern "C" __global__ void __launch_bounds__(flux_rt::ROW_THREADS, flux_rt::ROW_BLOCKS_PER_SM)
+extern "C" __global__ void __launch_bounds__(512, 4)
     rmsnorm(const __grid_constant__ flux_rt::RmsnormParams params) {
     using namespace flux_rt;
     const int64_t row = blockIdx.x;
@@ -63,6 +63,6 @@ extern "C" __global__ void __launch_bounds__(flux_rt::ROW_THREADS, flux_rt::ROW_
     const __nv_bfloat16 *x = params.x + row * params.x_stride;
     const bool vectors =
         multiples_of_8(params.columns) && aligned_16(out, x) && aligned_16(params.weight);
-    normalize_row<false>(out, x, params.columns, params.eps, vectors,
+    normalize_row<false, 512, 1>(out, x, params.columns, params.eps, vectors,
                          Scale{params.weight, params.round_like_diffusers != 0});
 }

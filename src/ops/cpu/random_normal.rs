@@ -10,7 +10,7 @@ use crate::ops::random_normal::RandomStream;
 
 pub(crate) fn random_normal(out: &mut [bf16], std: f32, random: RandomStream) {
     out.par_chunks_mut(8).with_min_len(1 << 12).enumerate().for_each(|(index, out)| {
-        let words = words([index as u64, u64::from(random.stream)], random.seed);
+        let words = words([index as u64, u64::from(random.stream)], random.seed, 7);
         for (out, normal) in out.iter_mut().zip(words.into_iter().flat_map(normal_pair)) {
             *out = bf16::from_f32(std * normal);
         }

@@ -99,9 +99,8 @@ pub(crate) fn groupnorm_silu(
     )
 }
 
-/// Pixels of a block whose threads handle one each of a pixel's `slots`: the four that a thread loads
-/// at once, or more where there would be over 2,048 blocks. It follows from the shape alone, since
+/// Pixels of a block whose threads handle one each of a pixel's `slots`: eight for each thread, or more where there would be over 2,048 blocks. It follows from the shape alone, since
 /// the last bits of the sums depend on it.
 fn pixels_per_block(pixels: usize, slots: usize) -> usize {
-    (4 * (THREADS / slots)).max(pixels.div_ceil(2048))
+    (8 * (THREADS / slots)).max(pixels.div_ceil(2048))
 }

@@ -51,5 +51,5 @@ pub(crate) fn rmsnorm(
         round_like_diffusers: cuda.round_like_diffusers(),
     };
     let work = Work::Bytes(4 * rows * columns);
-    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 128).doing(work), &params)
+    cuda.launch(OP, linear_grid(blocks(OP, rows, 1)?, 512).doing(work), &params)
 }

@@ -4,11 +4,13 @@
 /// Threads of a block; four numbers come of one counter.
 const THREADS: u64 = 256;
 const MULTIPLIERS: [u64; 2] = [0xd251_1f53, 0xcd9e_8d57];
+/// As PyTorch draws.
+const ROUNDS: usize = 10;
 const KEY_STEPS: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
-/// The four words of one counter.
-pub(in crate::ops::cpu) fn words(counter: [u64; 2], seed: u64) -> [u32; 4] {
-    philox(words_of(counter), halves(seed))
+/// The four words of one counter after `rounds` rounds.
+pub(in crate::ops::cpu) fn words(counter: [u64; 2], seed: u64, rounds: usize) -> [u32; 4] {
+    philox(words_of(counter), halves(seed), rounds)
 }
 
 /// Fills `out` as a generator fresh from `manual_seed(seed)` does on a card that runs at most
@@ -19,7 +21,7 @@ pub(super) fn normals(out: &mut [f32], max_blocks: u32, seed: u64) {
     let threads = blocks * THREADS;
     for (element, out) in (0u64..).zip(out) {
         let (thread, draw) = (element % threads, element / threads);
-        let words = words([draw / 4, thread], seed);
+        let words = words([draw / 4, thread], seed, ROUNDS);
         *out = match draw % 4 {
             0 => normal_pair(words[0], words[1])[0],
             1 => normal_pair(words[0], words[1])[1],
@@ -39,8 +41,8 @@ fn words_of([low, high]: [u64; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
+fn philox(mut counter: [u32; 4], mut key: [u32; 2], rounds: usize) -> [u32; 4] {
+    for _ in 0..rounds {
         let [low0, high0] = halves(MULTIPLIERS[0] * u64::from(counter[0]));
         let [low1, high1] = halves(MULTIPLIERS[1] * u64::from(counter[2]));
         counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
@@ -68,15 +70,19 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_random123_test_vectors() {
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
-            philox([u32::MAX; 4], [u32::MAX; 2]),
+            philox([0; 4], [0; 2], ROUNDS),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
+        assert_eq!(
+            philox([u32::MAX; 4], [u32::MAX; 2], ROUNDS),
             [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
         );
         assert_eq!(
             philox(
                 [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
+                [0xa409_3822, 0x299f_31d0],
+                ROUNDS
             ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
