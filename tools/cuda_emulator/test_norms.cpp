@@ -41,7 +41,7 @@ static bool run(const Case &c) {
     RmsnormParams r{};
     r.out = scaled.data(); r.x = x.data(); r.weight = weight.data(); r.rows = c.rows; r.columns = c.columns; r.out_stride = r.x_stride = c.stride;
     r.eps = 1e-6f; r.round_like_diffusers = c.round;
-    emulator::launch(dim3(c.rows), dim3(ROW_THREADS), 0, [&] { rmsnorm(r); });
+    emulator::launch(dim3(c.rows), dim3(512), 0, [&] { rmsnorm(r); });
 
     Comparison with_modulation, affine, root;
     auto round = [&](double value) { return c.round ? rb(float(value)) : float(value); };
