@@ -1,9 +1,9 @@
-/* The value of a graph's conditional node, from a decision in device memory: 1 is hit, 0 is compute.
-   Oracle: src/ops/cpu/branch.rs, launcher: src/ops/cuda/branch.rs.
+/* The value of a graph's conditional node, from a decision in device memory: 1 is hit, 0 is
+   compute. Oracle: src/ops/cpu/branch.rs, launcher: src/ops/cuda/branch.rs.
 
-   branch: grid (1), 1 thread, no dynamic shared memory. Launched right before its node, once for each
-   handle. `cudaGraphSetConditional` stays an external function of the PTX, which the driver resolves
-   when it compiles the module: there is no cubin of this file. */
+   branch: grid (1), 1 thread, no dynamic shared memory. Launched right before its node, once for
+   each handle. `cudaGraphSetConditional` stays an external function of the PTX, which the driver
+   resolves when it compiles the module: there is no cubin of this file. */
 
 #include <cstddef>
 #include <cstdint>

@@ -294,9 +294,8 @@ class ConvEpilogue {
 template <class Tile, bool SCALAR>
 __device__ __forceinline__ void conv2d(const Conv2dParams &params) {
     const int pixels = params.out_height * params.out_width;
-    const TilePosition at =
-        tile_position<Tile>(blockIdx.x, {pixels, pixels}, tiles(params.out_channels, Tile::N),
-                            params.raster_rows);
+    const TilePosition at = tile_position<Tile>(
+        blockIdx.x, {pixels, pixels}, tiles(params.out_channels, Tile::N), params.raster_rows);
     const int first_channel = at.tile_n * Tile::N;
     const int k = params.kernel * params.kernel * params.in_channels;
     const int slabs = tiles(k, Tile::K);

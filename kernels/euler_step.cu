@@ -1,8 +1,8 @@
 /* latents [n] += (sigmas[step + 1] - sigmas[step]) * velocity [n], then step += 1: spec flux 4.3.
    Oracle: src/ops/cpu/euler_step.rs, launcher: src/ops/cuda/euler_step.rs.
 
-   Entry euler_step: grid (ceil(n / 2048), at least 1), 256 threads, no dynamic shared memory; launches
-   of a module follow one another. At or past the last step it does nothing. */
+   Entry euler_step: grid (ceil(n / 2048), at least 1), 256 threads, no dynamic shared memory;
+   launches of a module follow one another. At or past the last step it does nothing. */
 
 #include "common/vector_io.cuh"
 

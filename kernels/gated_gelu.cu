@@ -53,8 +53,7 @@ __device__ __forceinline__ void gated_gelu_row(const GatedGeluParams &params, in
     const int32_t first = static_cast<int32_t>(blockIdx.x) * THREADS * 8;
 #pragma unroll
     for (int part = 0; part < 8 / WIDTH; ++part) {
-        const int32_t column =
-            first + (part * THREADS + static_cast<int32_t>(threadIdx.x)) * WIDTH;
+        const int32_t column = first + (part * THREADS + static_cast<int32_t>(threadIdx.x)) * WIDTH;
         if (column >= params.columns) {
             return;
         }

@@ -27,11 +27,11 @@ namespace flux_rt {
 // Strides are in elements; every stride, K, N and gate column is a multiple of 8 and every bf16 or
 // f32 pointer 16-byte aligned, for 16-byte accesses.
 struct GemmParams {
-    __nv_bfloat16 *out;             // [rows, columns], row stride out_stride; is not `residual`
-    const __nv_bfloat16 *a;         // [rows, k], row stride a_stride
-    const __nv_bfloat16 *residual;  // [rows, columns], row stride residual_stride; or null
-    const __nv_bfloat16 *weight[2]; // [columns, k] per segment, row stride weight_stride
-    const float *bias[2];           // [columns] per segment; or null
+    __nv_bfloat16 *out;              // [rows, columns], row stride out_stride; is not `residual`
+    const __nv_bfloat16 *a;          // [rows, k], row stride a_stride
+    const __nv_bfloat16 *residual;   // [rows, columns], row stride residual_stride; or null
+    const __nv_bfloat16 *weight[2];  // [columns, k] per segment, row stride weight_stride
+    const float *bias[2];            // [columns] per segment; or null
     const __nv_bfloat16 *gate_table; // [steps, gate_stride]; unread if both columns are negative
     const uint32_t *step;            // [1]: the row of gate_table
     int32_t rows;                    // M
@@ -145,9 +145,8 @@ template <Activation ACTIVATION> class LinearEpilogue {
 
 template <class Tile, Activation ACTIVATION>
 __device__ __forceinline__ void gemm(const GemmParams &params) {
-    const TilePosition at =
-        tile_position<Tile>(blockIdx.x, {params.rows, params.split},
-                            tiles(params.columns, Tile::N), params.raster_rows);
+    const TilePosition at = tile_position<Tile>(blockIdx.x, {params.rows, params.split},
+                                                tiles(params.columns, Tile::N), params.raster_rows);
     const int first_column = at.tile_n * Tile::N;
 
     MatrixLoader<Tile, Tile::M> a(params.a + static_cast<int64_t>(at.row) * params.a_stride,

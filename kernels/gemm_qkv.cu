@@ -41,7 +41,7 @@ struct GemmQkvParams {
     int32_t weight_stride;
     int32_t heads;
     int32_t head_dim;
-    int32_t mlp_width;            // 0 without mlp
+    int32_t mlp_width; // 0 without mlp
     int32_t mlp_stride;
     int32_t part_row[4];          // first row of W of q, k, v and mlp
     int32_t raster_rows;          // row tiles that share a sweep over the columns, at least 1
@@ -168,8 +168,8 @@ class HeadEpilogue : PartEpilogue {
                                             PartColumns columns, int tile_column)
         : PartEpilogue(params, at, columns, tile_column), norm{} {
         if (part <= K) {
-            const float *const all = part == Q ? params.q_norm[at.segment]
-                                               : params.k_norm[at.segment];
+            const float *const all =
+                part == Q ? params.q_norm[at.segment] : params.k_norm[at.segment];
             load_8(norm, all + column % params.head_dim);
         }
     }
@@ -223,10 +223,10 @@ class MlpEpilogue : PartEpilogue {
 };
 
 template <class Tile> __device__ __forceinline__ void gemm_qkv(const GemmQkvParams &params) {
-    const int tiles_n = 3 * tiles(params.heads * params.head_dim, Tile::N) +
-                        tiles(params.mlp_width, Tile::N);
-    const TilePosition at = tile_position<Tile>(blockIdx.x, {params.rows, params.split}, tiles_n,
-                                                params.raster_rows);
+    const int tiles_n =
+        3 * tiles(params.heads * params.head_dim, Tile::N) + tiles(params.mlp_width, Tile::N);
+    const TilePosition at =
+        tile_position<Tile>(blockIdx.x, {params.rows, params.split}, tiles_n, params.raster_rows);
     const PartColumns columns = part_columns<Tile>(params, at.tile_n);
     const int weight_row = params.part_row[columns.part] + columns.first;
 

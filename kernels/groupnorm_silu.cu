@@ -27,15 +27,15 @@ constexpr int GROUPNORM_BATCH = 4;
 // Either C is a multiple of 8, at most 1,024, and `out` and `x` are 16-byte aligned (16-byte
 // accesses), or C is at most 256.
 struct GroupnormSiluParams {
-    __nv_bfloat16 *out;     // [pixels, channels]
-    const __nv_bfloat16 *x; // [pixels, channels]
-    const float *weight;    // [channels]
-    const float *bias;      // [channels]
-    double *partial;        // scratch, 16-byte aligned: [blocks, groups] of sum, sum of squares
-    float *affine;          // scratch, 16-byte aligned: factors, then offsets, [channels] each
-    int32_t pixels;         // P, at least 1
-    int32_t channels;       // C
-    int32_t groups;         // divides C; at most 256
+    __nv_bfloat16 *out;       // [pixels, channels]
+    const __nv_bfloat16 *x;   // [pixels, channels]
+    const float *weight;      // [channels]
+    const float *bias;        // [channels]
+    double *partial;          // scratch, 16-byte aligned: [blocks, groups] of sum, sum of squares
+    float *affine;            // scratch, 16-byte aligned: factors, then offsets, [channels] each
+    int32_t pixels;           // P, at least 1
+    int32_t channels;         // C
+    int32_t groups;           // divides C; at most 256
     int32_t pixels_per_block; // at least 1
     float eps;                // added to the variance
     int32_t silu;             // not 0: SiLU at the end
@@ -124,11 +124,10 @@ __device__ __forceinline__ void store_partial(const GroupnormSiluParams &params,
 // Adds channels to groups in each thread and then over the threads, in f64 and about 0: `sums` and
 // `squares` are of `count` differences from `origin`.
 template <int WIDTH>
-__device__ __forceinline__ void add_groups(const GroupnormSiluParams &params,
-                                           const PixelShare<WIDTH> &share,
-                                           GroupnormGroupSums &shared, const float (&origin)[WIDTH],
-                                           const float (&sums)[WIDTH],
-                                           const float (&squares)[WIDTH], double count) {
+__device__ __forceinline__ void
+add_groups(const GroupnormSiluParams &params, const PixelShare<WIDTH> &share,
+           GroupnormGroupSums &shared, const float (&origin)[WIDTH], const float (&sums)[WIDTH],
+           const float (&squares)[WIDTH], double count) {
     const int32_t size = params.channels / params.groups;
     // Groups of a vector, and vectors of a group: one of them is 1.
     const int32_t groups = size < WIDTH ? WIDTH / size : 1;
@@ -310,8 +309,7 @@ extern "C" __global__ void __launch_bounds__(flux_rt::GROUPNORM_THREADS)
     __shared__ double sums[GROUPNORM_THREADS / 32], squares[GROUPNORM_THREADS / 32];
     const int32_t group = static_cast<int32_t>(blockIdx.x);
     const int32_t size = params.channels / params.groups;
-    const int32_t blocks =
-        (params.pixels + params.pixels_per_block - 1) / params.pixels_per_block;
+    const int32_t blocks = (params.pixels + params.pixels_per_block - 1) / params.pixels_per_block;
     double sum = 0.0, square = 0.0;
     for (int32_t block = static_cast<int32_t>(threadIdx.x); block < blocks;
          block += GROUPNORM_THREADS) {

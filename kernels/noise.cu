@@ -47,7 +47,8 @@ extern "C" __global__ void __launch_bounds__(256)
             philox(words, params.seed_low, params.seed_high);
             float normals[4];
             box_muller(normals[0], normals[1], words[0], words[1]);
-            // Usually the grid is as large as the tensor, and only the first number of four is used.
+            // Usually the grid is as large as the tensor, and only the first number of four is
+            // used.
             normals[2] = normals[3] = 0.0f;
             if (first + 2 * draw_threads < count) {
                 box_muller(normals[2], normals[3], words[2], words[3]);
@@ -58,8 +59,7 @@ extern "C" __global__ void __launch_bounds__(256)
                 if (index < count) {
                     // PyTorch ends with `* std + mean`, here 1 and 0, which turns -0 into 0.
                     const float normal = __fadd_rn(normals[i], 0.0f);
-                    params.out[index] =
-                        params.round_to_bf16 != 0 ? round_to_bf16(normal) : normal;
+                    params.out[index] = params.round_to_bf16 != 0 ? round_to_bf16(normal) : normal;
                 }
             }
             ++draw;

@@ -70,8 +70,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const int32_t y = token / tokens_wide * 2 + (column >> 1 & 1);
     const int32_t x = token % tokens_wide * 2 + (column & 1);
     const int32_t channel = column >> 2;
-    params.out[index] = __float2bfloat16_rn(
-        params.latents[(channel * params.height + y) * params.width + x]);
+    params.out[index] =
+        __float2bfloat16_rn(params.latents[(channel * params.height + y) * params.width + x]);
 }
 
 extern "C" __global__ void __launch_bounds__(256)

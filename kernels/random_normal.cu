@@ -1,7 +1,7 @@
-/* out [n] = std * N(0, 1), rounded to bf16: weights of synthetic models. Elements 8 i to 8 i + 7 are
-   made of Philox counter (i, stream) under the seed, two of each word: its upper half gives the
-   radius, its lower half the angle, which is as fine as bf16 shows. Oracle: src/ops/cpu/random_normal.rs, launcher:
-   src/ops/cuda/random_normal.rs.
+/* out [n] = std * N(0, 1), rounded to bf16: weights of synthetic models. Elements 8 i to 8 i + 7
+   are made of Philox counter (i, stream) under the seed, two of each word: its upper half gives the
+   radius, its lower half the angle, which is as fine as bf16 shows. Oracle:
+   src/ops/cpu/random_normal.rs, launcher: src/ops/cuda/random_normal.rs.
 
    Entry random_normal: grid (ceil(n / 2048)), 256 threads, no dynamic shared memory. */
 

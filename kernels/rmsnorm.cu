@@ -64,5 +64,5 @@ extern "C" __global__ void __launch_bounds__(512, 4)
     const bool vectors =
         multiples_of_8(params.columns) && aligned_16(out, x) && aligned_16(params.weight);
     normalize_row<false, 512, 1>(out, x, params.columns, params.eps, vectors,
-                         Scale{params.weight, params.round_like_diffusers != 0});
+                                 Scale{params.weight, params.round_like_diffusers != 0});
 }

@@ -1,5 +1,6 @@
 /* out [n] = round(255 clamp(image [n] / 2 + 1/2, 0, 1)), ties to even, NaN becomes 0: spec flux
-   7.2. not_finite [1] becomes 1 if a value is NaN or infinite, else it stays. Oracle: src/ops/cpu/to_rgb8.rs, launcher: src/ops/cuda/to_rgb8.rs.
+   7.2. not_finite [1] becomes 1 if a value is NaN or infinite, else it stays. Oracle:
+   src/ops/cpu/to_rgb8.rs, launcher: src/ops/cuda/to_rgb8.rs.
 
    Entry to_rgb8: grid (ceil(n / 2048)), 256 threads, no dynamic shared memory. */
 

@@ -88,7 +88,7 @@ template <class Tile> class OperandReader {
         // A: matrices rows 0-7, rows 8-15, then the same 8 columns further. W: columns first.
         a_row = swizzled<Tile::ROW_BYTES>(warp_m * Tile::WARP_M + lane % 16, lane / 16);
         b_row = Tile::A_BYTES + swizzled<Tile::ROW_BYTES>(
-                    warp_n * Tile::WARP_N + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+                                    warp_n * Tile::WARP_N + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
     // Columns 16 `step` ... of the slab at shared address `slab`. XORing the chunk index with

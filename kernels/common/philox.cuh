@@ -6,8 +6,8 @@
 
 namespace flux_rt {
 
-// ROUNDS rounds over `counter` (Salmon et al., 2011): ten as PyTorch draws, seven already pass every
-// test of the paper.
+// ROUNDS rounds over `counter` (Salmon et al., 2011): ten as PyTorch draws, seven already pass
+// every test of the paper.
 template <int ROUNDS = 10>
 __device__ __forceinline__ void philox(uint32_t (&counter)[4], uint32_t key_0, uint32_t key_1) {
     constexpr uint32_t MULTIPLIER_0 = 0xd2511f53u, MULTIPLIER_1 = 0xcd9e8d57u;

@@ -45,10 +45,10 @@ struct Rows {
 
 // A block's place in the output.
 struct TilePosition {
-    int segment;   // 0 or 1
-    int row;       // first row
-    int row_end;   // end of the segment's rows, maybe inside this tile
-    int tile_n;    // index of its column tile
+    int segment; // 0 or 1
+    int row;     // first row
+    int row_end; // end of the segment's rows, maybe inside this tile
+    int tile_n;  // index of its column tile
 };
 
 __device__ __forceinline__ int tiles(int size, int tile) {
@@ -72,8 +72,7 @@ __device__ __forceinline__ TilePosition tile_position(int index, Rows rows, int 
 
     TilePosition at;
     at.segment = tile_m < first_segment ? 0 : 1;
-    at.row = at.segment == 0 ? tile_m * Tile::M
-                             : rows.split + (tile_m - first_segment) * Tile::M;
+    at.row = at.segment == 0 ? tile_m * Tile::M : rows.split + (tile_m - first_segment) * Tile::M;
     at.row_end = at.segment == 0 ? rows.split : rows.count;
     at.tile_n = in_group / group_rows;
     return at;
