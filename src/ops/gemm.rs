@@ -74,6 +74,15 @@ pub struct Segment<'a> {
     pub gate: Option<ModulationVector<'a>>,
 }
 
+/// What a finished output has become since an earlier tensor: the step cache keeps it.
+#[derive(Debug)]
+pub struct Difference<'a> {
+    /// `[M, N]`: receives `out - from`.
+    pub out: MatrixMut<'a, Act>,
+    /// `[M, N]`.
+    pub from: Matrix<'a, Act>,
+}
+
 /// A single segment over all rows, with no gate.
 #[must_use]
 pub fn whole(linear: &Linear, rows: usize) -> [Segment<'_>; 1] {
@@ -94,7 +103,33 @@ pub(crate) fn expect_linear(op: &'static str, linear: &Linear, n: usize, k: usiz
 /// # Errors
 /// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn gemm(
+    out: MatrixMut<'_, Act>,
+    a: Matrix<'_, Act>,
+    residual: Option<Matrix<'_, Act>>,
+    segments: &[Segment<'_>],
+    activation: Activation,
+) -> Result<()> {
+    multiply(out, None, a, residual, segments, activation)
+}
+
+/// As [`gemm`] without an activation, and `difference.out = out - difference.from`, of `out` as it is
+/// stored.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together.
+pub fn gemm_with_difference(
+    out: MatrixMut<'_, Act>,
+    difference: Difference<'_>,
+    a: Matrix<'_, Act>,
+    residual: Option<Matrix<'_, Act>>,
+    segments: &[Segment<'_>],
+) -> Result<()> {
+    multiply(out, Some(difference), a, residual, segments, Activation::None)
+}
+
+fn multiply(
     mut out: MatrixMut<'_, Act>,
+    difference: Option<Difference<'_>>,
     a: Matrix<'_, Act>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],
@@ -106,6 +141,10 @@ pub fn gemm(
     if let Some(residual) = &residual {
         expect_shape(OP, "residual", residual.shape(), [m, n])?;
     }
+    if let Some(Difference { out, from }) = &difference {
+        expect_shape(OP, "difference", out.shape(), [m, n])?;
+        expect_shape(OP, "difference's start", from.shape(), [m, n])?;
+    }
     expect_cover(OP, segments.iter().map(|segment| &segment.rows), m)?;
     for segment in segments {
         expect_linear(OP, segment.linear, n, k)?;
@@ -114,13 +153,16 @@ pub fn gemm(
         }
     }
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::gemm::gemm(&cuda, &out, a, residual, segments, activation);
+        return cuda::gemm::gemm(&cuda, &out, difference, a, residual, segments, activation);
     }
     for segment in segments {
         let rows = || segment.rows.clone();
         let residual = residual.map(|residual| residual.rows(rows()));
         let out = out.reborrow().rows(rows());
         cpu::gemm::gemm(out, a.rows(rows()), residual, segment, activation);
+    }
+    if let Some(Difference { out: mut change, from }) = difference {
+        cpu::add_scaled::add_scaled(&mut change, out.as_ref(), from, -1.0);
     }
     Ok(())
 }

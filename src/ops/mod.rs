@@ -4,6 +4,7 @@
 //! with sums in f64. Ops have the granularity of the fused CUDA kernels. Arguments come in the
 //! order outputs, inputs, sizes and scalars.
 
+pub mod add_scaled;
 pub mod attention;
 pub mod branch;
 pub mod conv2d;
@@ -20,7 +21,10 @@ pub mod layernorm_modulate;
 pub mod noise;
 pub mod pack;
 pub mod random_normal;
+pub mod residual_diff;
 pub mod rmsnorm;
+pub mod taylor;
+pub mod timestamp;
 pub mod timestep_embedding;
 pub mod to_rgb8;
 pub mod upsample;

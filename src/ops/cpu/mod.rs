@@ -1,5 +1,6 @@
 //! The oracles: plain loops over host slices, f32 values, sums in f64.
 
+pub(super) mod add_scaled;
 pub(super) mod attention;
 pub(super) mod branch;
 pub(super) mod conv2d;
@@ -14,7 +15,10 @@ pub(super) mod layernorm_modulate;
 pub(super) mod noise;
 pub(super) mod pack;
 pub(super) mod random_normal;
+pub(super) mod residual_diff;
 pub(super) mod rmsnorm;
+pub(super) mod taylor;
+pub(super) mod timestamp;
 pub(super) mod timestep_embedding;
 pub(super) mod to_rgb8;
 pub(super) mod upsample;

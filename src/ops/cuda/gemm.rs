@@ -18,6 +18,7 @@ use crate::ops::cuda::tile;
 use crate::ops::cuda::tile::Tile;
 use crate::ops::expect;
 use crate::ops::gemm::Activation;
+use crate::ops::gemm::Difference;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm::Weight;
 
@@ -73,6 +74,7 @@ pub(super) fn pair<'s, S>(op: &'static str, segments: &'s [S]) -> Result<[&'s S;
 pub(crate) fn gemm(
     cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
+    _difference: Option<Difference<'_>>,
     a: Matrix<'_, Act>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],

@@ -5,6 +5,7 @@
 //! lies in CUDA memory, and picks tile and grid. `Params` structs mirror those of the `.cu` files;
 //! both sides assert size and offsets.
 
+pub(super) mod add_scaled;
 pub(super) mod attention;
 pub(super) mod branch;
 pub(super) mod conv2d;
@@ -19,8 +20,11 @@ pub(super) mod layernorm_modulate;
 pub(super) mod noise;
 pub(super) mod pack;
 pub(super) mod random_normal;
+pub(super) mod residual_diff;
 pub(super) mod rmsnorm;
+pub(super) mod taylor;
 mod tile;
+pub(super) mod timestamp;
 pub(super) mod timestep_embedding;
 pub(super) mod to_rgb8;
 pub(super) mod upsample;
