@@ -1,52 +1,34 @@
-//! DualCache: presets of the step cache.
+//! DualCache: which blocks of which steps are skipped.
 //!
-//! A preset is parsed and recorded everywhere; while the cache itself does not act,
-//! [`crate::pipeline::Engine::notes`] says so.
+//! [`CacheOptions`] say what a user wants, [`ListSchedule`] what that means for a model and a number
+//! of steps, [`CacheLog`] what came of it. The decision itself is [`crate::ops::residual_diff`], what
+//! a hit or a computed step does is [`crate::model::flux::cached`]. Spec dualcache.
 
-use std::fmt;
-use std::str::FromStr;
+pub mod changes;
+pub mod file;
+pub mod log;
+pub mod mask;
+pub mod options;
+pub mod preset;
+pub mod record;
+pub mod schedule;
 
-use crate::error::Error;
+pub use changes::Changes;
+pub use changes::ListChanges;
+pub use log::CacheLog;
+pub use log::ListLog;
+pub use mask::Mask;
+pub use mask::MaskPolicy;
+pub use options::CacheOptions;
+pub use options::Layout;
+pub use options::ListName;
+pub use options::ListOptions;
+pub use options::RoundingChoice;
+pub use preset::Preset;
+pub use record::CacheRecord;
+pub use schedule::ListSchedule;
 
-/// What `--cache` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preset {
-    /// Every block of every step is computed.
-    #[default]
-    None,
-    /// Skips only what hardly changed.
-    Conservative,
-    /// Skips more.
-    Aggressive,
-}
-
-impl Preset {
-    /// The names a user can write.
-    pub const NAMES: [&str; 3] = ["none", "conservative", "aggressive"];
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::None => "none",
-            Self::Conservative => "conservative",
-            Self::Aggressive => "aggressive",
-        })
-    }
-}
-
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text.to_ascii_lowercase().as_str() {
-            "none" => Ok(Self::None),
-            "conservative" => Ok(Self::Conservative),
-            "aggressive" => Ok(Self::Aggressive),
-            _ => Err(Error::Request {
-                field: "cache",
-                reason: format!("expected one of {}, found `{text}`", Self::NAMES.join(", ")),
-            }),
-        }
-    }
-}
+pub use crate::ops::residual_diff::rule::Counting;
+pub use crate::ops::residual_diff::rule::Reason;
+pub use crate::ops::residual_diff::rule::Rounding;
+pub use crate::ops::residual_diff::rule::Verdict;

@@ -4,6 +4,7 @@
 //! beats a variable, a variable beats the default.
 
 mod bench;
+mod cache;
 
 use std::path::PathBuf;
 
@@ -15,8 +16,8 @@ use clap::ValueHint;
 use clap::builder::FalseyValueParser;
 use clap::builder::PossibleValue;
 
-use crate::cache::Preset;
 pub(super) use crate::cli::args::bench::BenchArgs;
+pub(super) use crate::cli::args::cache::CacheArgs;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::ops::noise::Grid;
@@ -91,6 +92,8 @@ pub(super) struct RunArgs {
     pub(super) picture: PictureArgs,
     #[command(flatten, next_help_heading = "Speed")]
     pub(super) speed: SpeedArgs,
+    #[command(flatten, next_help_heading = "Cache")]
+    pub(super) cache: Box<CacheArgs>,
     #[command(flatten, next_help_heading = "Model")]
     pub(super) model: ModelArgs,
     #[command(flatten, next_help_heading = "Noise")]
@@ -157,10 +160,6 @@ pub(super) struct SpeedArgs {
     #[arg(long, value_name = "MODE", default_value_t, env = "FLUX_RT_MODE", hide_env = true)]
     #[arg(value_parser = mode)]
     pub(super) mode: Mode,
-    /// Step cache: skips blocks whose input hardly changed since the step before
-    #[arg(long, value_enum, default_value_t, ignore_case = true)]
-    #[arg(value_name = "PRESET", env = "FLUX_RT_CACHE", hide_env = true)]
-    pub(super) cache: Preset,
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "FLUX_RT_DEVICE")]
     #[arg(hide_env = true, value_parser = device)]
@@ -296,20 +295,6 @@ pub(super) enum ProgressStyle {
     Bar,
     Json,
     None,
-}
-
-impl ValueEnum for Preset {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::None, Self::Conservative, Self::Aggressive]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::None => "none",
-            Self::Conservative => "conservative",
-            Self::Aggressive => "aggressive",
-        }))
-    }
 }
 
 impl ValueEnum for DType {

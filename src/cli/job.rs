@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cache::Preset;
 use crate::cli::args::ModelArgs;
 use crate::cli::args::NoiseArgs;
 use crate::cli::args::PromptArgs;
@@ -39,7 +38,6 @@ pub(super) struct Job {
     pub(super) device: DeviceChoice,
     pub(super) dtype: DType,
     pub(super) mode: Mode,
-    pub(super) cache: Preset,
     /// Empty means the model's example prompt.
     pub(super) prompts: Vec<String>,
     /// Pictures of each prompt.
@@ -61,7 +59,7 @@ impl Job {
     /// # Errors
     /// [`Error::Request`] for what cannot be, [`Error::Write`] for an output that cannot be made.
     pub(super) fn new(args: RunArgs) -> Result<Self> {
-        let RunArgs { prompts, picture, speed, model, noise, output } = args;
+        let RunArgs { prompts, picture, speed, cache, model, noise, output } = args;
         check_speed(&speed)?;
         let mut template = Request {
             prompt_2: prompts.prompt_2.clone(),
@@ -73,6 +71,7 @@ impl Job {
             rng: rng(&noise)?,
             max_sequence_length: picture.max_sequence_length,
             vae_tiling: picture.vae_tiling,
+            cache: cache.options()?,
             ..Request::default()
         };
         check_values(&template)?;
@@ -103,7 +102,6 @@ impl Job {
             device: speed.device,
             dtype: speed.dtype,
             mode: speed.mode,
-            cache: speed.cache,
             prompts,
             count: picture.count,
             latents,
@@ -199,6 +197,8 @@ fn check_values(template: &Request) -> Result<()> {
         guidance: Some(0.0),
         max_sequence_length: 1,
         noise_grid: Grid::H100,
+        // How many blocks there are is the model's affair.
+        blocks: [usize::MAX / 4; 2],
     };
     Settings::new(template, &any_model)?;
     Ok(())

@@ -12,7 +12,9 @@ use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle as BarStyle;
 use serde_json::json;
 
+use crate::cache::CacheLog;
 use crate::cli::args::ProgressStyle;
+use crate::cli::cache_report::cache_report;
 use crate::cli::stream;
 use crate::pipeline::Event;
 use crate::pipeline::Phase;
@@ -135,6 +137,14 @@ impl Progress {
                 "total_ms": milliseconds(total_ms),
             })),
             Style::None => {}
+        }
+    }
+
+    /// What the cache did to the picture.
+    pub(super) fn cache(&self, log: &CacheLog) {
+        match &self.style {
+            Style::Bar(_) | Style::Lines => cache_report(log).lines().for_each(stream::line),
+            Style::Json | Style::None => {}
         }
     }
 

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::Serializer;
 
+use crate::cache::CacheLog;
+use crate::cache::CacheOptions;
+use crate::cache::CacheRecord;
+use crate::cache::Preset;
 use crate::cli::job::Job;
 use crate::cli::progress::milliseconds;
 use crate::error::Result;
@@ -84,6 +88,10 @@ pub(super) struct PictureRecord {
     rng_grid: Option<u32>,
     dropped_tokens: DroppedTokens,
     timings: TimingsRecord,
+    /// Options and decisions of the cache; null without one.
+    cache: Option<CacheRecord>,
+    /// Milliseconds that the cache saved, against the median of the steps computed in full.
+    saved_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,7 +131,7 @@ impl Record {
             device: engine.device_name(),
             dtype: engine.dtype().to_string(),
             mode: job.mode.to_string(),
-            cache: job.cache.to_string(),
+            cache: cache_name(job.template.cache.as_ref()),
             load_ms: milliseconds(engine.load_ms()),
             pictures_asked,
             pictures: Vec::new(),
@@ -146,6 +154,7 @@ impl Record {
             rng,
             max_sequence_length,
             vae_tiling,
+            cache: _,
         } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
         let (rng, rng_grid) = noise(job, rng);
@@ -164,6 +173,8 @@ impl Record {
             rng_grid,
             dropped_tokens: DroppedTokens { clip, t5 },
             timings: timings(&made.timings),
+            cache: cache_record(made),
+            saved_ms: made.cache.as_ref().and_then(CacheLog::saved_ms).map(milliseconds),
         });
     }
 }
@@ -193,13 +204,24 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         dtype: engine.dtype().to_string(),
         device: engine.device_name(),
         mode: job.mode.to_string(),
-        cache: job.cache.to_string(),
+        cache: cache_name(settings.cache.as_ref()),
+        cache_record: cache_record(made),
         max_sequence_length: settings.max_sequence_length,
         vae_tiling: settings.vae_tiling,
     };
     let texts = metadata.texts()?;
     let texts = texts.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
     image::encode_png(&made.image, &texts)
+}
+
+/// The name of a cache: a preset's, or `custom`.
+pub(super) fn cache_name(cache: Option<&CacheOptions>) -> String {
+    cache.map_or_else(|| Preset::None.to_string(), CacheOptions::name)
+}
+
+fn cache_record(made: &Generated) -> Option<CacheRecord> {
+    let (options, log) = made.settings.cache.as_ref().zip(made.cache.as_ref())?;
+    Some(CacheRecord::new(options, log))
 }
 
 /// Where the noise came from: a file of latents, or a generator with its grid.

@@ -66,7 +66,6 @@ fn build(job: &Job) -> Result<Engine> {
         .device(job.device)
         .dtype(job.dtype)
         .mode(job.mode.clone())
-        .cache(job.cache)
         .expecting(job.template.clone());
     Ok(builder.build()?)
 }
@@ -124,6 +123,9 @@ impl Run {
         let png = record::png(&self.job, &mut self.engine, made)?;
         let path = self.job.destination.save(&settings.prompt, settings.seed, &png)?;
         self.progress.saved(&path, settings.seed, settings.steps, &made.timings);
+        if let Some(log) = &made.cache {
+            self.progress.cache(log);
+        }
         note_dropped(made);
         if !self.job.json {
             stream::result(&format!("{}\n", path.display()))?;

@@ -1,7 +1,7 @@
 //! The networks of FLUX.1, written once over [`crate::ops`] for every device.
 
 pub mod clip;
-mod closest;
+pub(crate) mod closest;
 pub mod config;
 pub mod flux;
 pub mod hf_cache;

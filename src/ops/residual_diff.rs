@@ -88,7 +88,8 @@ impl Decider {
             *code = decision.map_or(0, |hit| 1 + u32::from(hit));
         }
         self.replay.copy_from_host(&Tensor::from_host([steps], codes))?;
-        self.limits.copy_from_host(&Tensor::from_host([LIMIT_WORDS], limits.to_words().to_vec()))?;
+        self.limits
+            .copy_from_host(&Tensor::from_host([LIMIT_WORDS], limits.to_words().to_vec()))?;
         self.counters.copy_from_host(&Tensor::zeros([COUNTER_WORDS]))?;
         self.reasons.copy_from_host(&Tensor::zeros([steps]))?;
         self.diffs.copy_from_host(&Tensor::zeros([steps]))

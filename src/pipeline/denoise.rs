@@ -13,9 +13,13 @@ use crate::device::Graph;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux;
+use crate::model::flux::CacheStep;
+use crate::model::flux::cached::StepAction;
 use crate::model::weights::flux::FluxWeights;
 use crate::ops::euler_step::LatentRounding;
 use crate::ops::euler_step::euler_step;
+use crate::ops::timestamp::Edge;
+use crate::ops::timestamp::timestamp;
 use crate::pipeline::Event;
 use crate::pipeline::session::Session;
 
@@ -36,13 +40,14 @@ pub(crate) fn denoise(
     session: &mut Session,
     weights: &FluxWeights,
     rounding: LatentRounding,
+    actions: &[Vec<StepAction>],
     observer: Observer<'_>,
 ) -> Result<()> {
-    let steps = session.sigmas.shape()[0] - 1;
+    let steps = actions.len();
     match session.latents.device() {
         Device::Cpu => {
-            for done in 1..=steps {
-                step(session, weights, rounding)?;
+            for (done, actions) in (1..).zip(actions) {
+                step(session, weights, rounding, actions)?;
                 if !session.latents.host().iter().all(|value| value.is_finite()) {
                     return Err(Error::Numeric { what: "latents", step: done });
                 }
@@ -52,18 +57,25 @@ pub(crate) fn denoise(
         }
         Device::Cuda(cuda) if cuda.is_profiling() => {
             // One by one, so that each launch can be timed.
-            for done in 1..=steps {
-                step(session, weights, rounding)?;
+            for (done, actions) in (1..).zip(actions) {
+                step(session, weights, rounding, actions)?;
                 report(done, steps, observer)?;
             }
             Ok(())
         }
         Device::Cuda(cuda) => {
-            let graph = match session.graph.take() {
-                Some(graph) => graph,
-                None => Graph::record(&cuda, || step(session, weights, rounding))?,
+            // All before the first step: nothing is to come between two steps.
+            for actions in actions {
+                if !session.graphs.iter().any(|(of, _)| of == actions) {
+                    let graph = Graph::record(&cuda, || step(session, weights, rounding, actions))?;
+                    session.graphs.push((actions.clone(), graph));
+                }
+            }
+            let graph = |actions: &Vec<StepAction>| {
+                session.graphs.iter().find(|(of, _)| of == actions).map(|(_, graph)| graph)
             };
-            let ran = launch_steps(&cuda, session.graph.insert(graph), steps, observer);
+            let graphs: Vec<&Graph> = actions.iter().filter_map(graph).collect();
+            let ran = launch_steps(&cuda, &graphs, observer);
             // Steps under way would go on writing to the session.
             cuda.synchronize()?;
             ran
@@ -72,29 +84,34 @@ pub(crate) fn denoise(
 }
 
 /// One step; the counter of steps lies on the device.
-fn step(session: &mut Session, weights: &FluxWeights, rounding: LatentRounding) -> Result<()> {
-    let Session { prepared, workspace, latents, velocity, sigmas, step, .. } = session;
-    flux::forward(velocity, workspace, latents.matrix(), weights, prepared, step)?;
-    euler_step(latents, velocity, sigmas, step, rounding)
+fn step(
+    session: &mut Session,
+    weights: &FluxWeights,
+    rounding: LatentRounding,
+    actions: &[StepAction],
+) -> Result<()> {
+    let Session { prepared, workspace, lists, latents, velocity, sigmas, step, stamps, .. } =
+        session;
+    timestamp(stamps, step, Edge::Begin)?;
+    let cache = CacheStep { lists, actions };
+    flux::forward(velocity, workspace, cache, latents.matrix(), weights, prepared, step)?;
+    euler_step(latents, velocity, sigmas, step, rounding)?;
+    timestamp(stamps, step, Edge::End)
 }
 
-/// Launches the recorded step `steps` times. The host only looks at events: it decides nothing but
+/// Launches the recorded steps in order. The host only looks at events: it decides nothing but
 /// whether to stop.
-fn launch_steps(
-    cuda: &Arc<Cuda>,
-    graph: &Graph,
-    steps: usize,
-    observer: Observer<'_>,
-) -> Result<()> {
+fn launch_steps(cuda: &Arc<Cuda>, graphs: &[&Graph], observer: Observer<'_>) -> Result<()> {
+    let steps = graphs.len();
     let mut running: VecDeque<CudaEvent> = VecDeque::new();
-    let mut launched = 0;
+    let mut waiting = graphs.iter();
     for done in 1..=steps {
-        while launched < steps && running.len() < AHEAD {
+        while running.len() < AHEAD {
+            let Some(graph) = waiting.next() else { break };
             graph.launch()?;
             let event = CudaEvent::new(cuda)?;
             event.record()?;
             running.push_back(event);
-            launched += 1;
         }
         if let Some(event) = running.pop_front() {
             while !event.is_done()? {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use crate::cache::Preset;
+use crate::cache::CacheLog;
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Tensor;
@@ -19,6 +19,7 @@ use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
 use crate::ops::noise::noise;
 use crate::ops::pack::pack;
+use crate::ops::timestamp;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
 use crate::pipeline::DeviceChoice;
@@ -29,6 +30,9 @@ use crate::pipeline::RgbImage;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
+use crate::pipeline::caching::actions;
+use crate::pipeline::caching::cache_log;
+use crate::pipeline::caching::lists;
 use crate::pipeline::decode::decode;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
@@ -50,7 +54,6 @@ pub struct EngineBuilder {
     device: DeviceChoice,
     dtype: DType,
     mode: Mode,
-    cache: Preset,
     expected: Request,
 }
 
@@ -90,13 +93,6 @@ impl EngineBuilder {
         self
     }
 
-    /// The step cache.
-    #[must_use]
-    pub fn cache(mut self, cache: Preset) -> Self {
-        self.cache = cache;
-        self
-    }
-
     /// A picture like those to come: whether the GPU's memory holds model and picture is told before
     /// the model is loaded. Without this it is told for the model's default size.
     #[must_use]
@@ -125,7 +121,9 @@ impl EngineBuilder {
         let expected = Settings::new(&self.expected, &defaults)?;
         if let Device::Cuda(cuda) = &device {
             let weights = configs.weight_bytes(precision.weights)?;
-            let picture = Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected);
+            let lists = lists(&expected, &defaults, self.dtype)?;
+            let picture =
+                Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
             picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
         }
         let placement = Placement { device, dtype: precision.weights };
@@ -137,7 +135,6 @@ impl EngineBuilder {
             defaults,
             precision,
             mode: self.mode,
-            cache: self.cache,
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,
@@ -155,7 +152,6 @@ pub struct Engine {
     defaults: Defaults,
     precision: Precision,
     mode: Mode,
-    cache: Preset,
     prompts: PromptCache,
     sessions: Sessions,
     digests: Option<Vec<(String, String)>>,
@@ -177,6 +173,10 @@ pub struct Generated {
     pub timings: Timings,
     /// Tokens of the prompt that did not fit: CLIP's, T5's.
     pub dropped_tokens: [usize; 2],
+    /// What was skipped; none without a cache.
+    pub cache: Option<CacheLog>,
+    /// Nanoseconds at which each step began and ended, on its device's clock.
+    pub step_times: Vec<[u64; 2]>,
 }
 
 impl Engine {
@@ -209,12 +209,6 @@ impl Engine {
                  in {}",
                 self.mode, self.precision.dtype
             )),
-        }
-        if self.cache != Preset::None {
-            notes.push(format!(
-                "cache {}: the step cache does not act yet; every step is computed in full",
-                self.cache
-            ));
         }
         notes
     }
@@ -279,8 +273,9 @@ impl Engine {
         let mut timings = Timings::default();
         let Components { device, flux, t5, vae, scheduler, .. } = &self.components;
         let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
-        let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings);
-        self.sessions.make_room(device, &settings, need)?;
+        let lists = lists(&settings, &self.defaults, self.precision.dtype)?;
+        let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings, &lists);
+        self.sessions.make_room(device, &settings, &lists, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;
@@ -292,7 +287,7 @@ impl Engine {
         let schedule = Schedule::new(scheduler, settings.steps, rows * columns)?;
         let latents = self.initial_latents(request, &settings)?;
         let [txt_len, _] = encoded.txt.shape();
-        let session = self.sessions.get(device, &flux.config, &settings, txt_len)?;
+        let session = self.sessions.get(device, &flux.config, &settings, txt_len, &lists)?;
         let times = self.precision.times;
         prepare(
             &mut session.prepared,
@@ -307,16 +302,19 @@ impl Engine {
         session.latents.matrix_mut().copy_from(latents.matrix())?;
         let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas);
         session.sigmas.copy_from_host(&sigmas)?;
-        session.step.copy_from_host(&Tensor::from_host([1], vec![0]))?;
+        session.reset(&lists)?;
         device.synchronize()?;
         timings.prepare_ms = milliseconds(clock);
 
         let clock = begin(Phase::Denoise, observer)?;
-        denoise(session, flux, self.precision.latents, observer)?;
+        let actions = actions(&lists, settings.steps);
+        denoise(session, flux, self.precision.latents, &actions, observer)?;
         timings.denoise_ms = milliseconds(clock);
 
         let clock = begin(Phase::Decode, observer)?;
         let latents = session.latents.to_host()?;
+        let step_times = timestamp::read(&session.stamps)?;
+        let cache = cache_log(session, &lists, &step_times)?;
         if !latents.host().iter().all(|value| value.is_finite()) {
             return Err(Error::Numeric { what: "latents", step: settings.steps });
         }
@@ -326,7 +324,8 @@ impl Engine {
         session.decoded = Some(settings.vae_tiling);
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
-        Ok(Generated { image, latents, settings, timings, dropped_tokens: encoded.dropped })
+        let dropped_tokens = encoded.dropped;
+        Ok(Generated { image, latents, settings, timings, dropped_tokens, cache, step_times })
     }
 
     /// The request's own latents, or noise drawn as `[1, C, h, w]` and packed.

@@ -116,6 +116,7 @@ pub(crate) fn defaults(
     };
     Ok(Defaults {
         noise_grid,
+        blocks: [configs.flux.num_layers, configs.flux.num_single_layers],
         prompt: example_prompt(files.elastic.as_ref())?,
         width: side,
         height: side,

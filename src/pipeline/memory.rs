@@ -4,6 +4,7 @@
 //! does not give back and cannot always fill: what counts are the blocks. The factors below come from
 //! a replay of FLUX.1-dev's buffers through the arena's rules, at 512x512 to 8192x8192.
 
+use crate::cache::ListSchedule;
 use crate::error::Error;
 use crate::error::OTHER_DEVICE;
 use crate::error::Result;
@@ -11,6 +12,7 @@ use crate::model::config::FluxConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
 use crate::model::flux::ModulationLayout;
+use crate::model::flux::cached::Compared;
 use crate::pipeline::Settings;
 use crate::pipeline::tiling::Tiling;
 
@@ -48,6 +50,7 @@ impl Need {
         t5: &T5Config,
         vae: &VaeConfig,
         settings: &Settings,
+        lists: &[ListSchedule],
     ) -> Self {
         let [rows, columns] = settings.grid();
         let latents = [2 * rows, 2 * columns];
@@ -59,7 +62,8 @@ impl Need {
         Self {
             weights: 0,
             reserve: 0,
-            session: session_bytes(flux, rows * columns, settings),
+            session: session_bytes(flux, rows * columns, settings)
+                + cache_bytes(flux, rows * columns, settings, lists),
             encode: encode_bytes(t5, settings.max_sequence_length),
             decode: if settings.vae_tiling { decode_tiled } else { whole },
             decode_tiled,
@@ -124,12 +128,31 @@ impl Need {
 fn session_bytes(flux: &FluxConfig, img_len: usize, settings: &Settings) -> usize {
     let (hidden, txt_len) = (flux.hidden_size(), settings.max_sequence_length);
     let seq = txt_len + img_len;
-    // Stream, next, mid, normed; q, k and v; attention output and MLP.
-    let workspace = seq * (4 * hidden + 3 * hidden + hidden + flux.mlp_size());
+    // Three streams, mid, normed; q, k and v; attention output and MLP.
+    let workspace = seq * (5 * hidden + 3 * hidden + hidden + flux.mlp_size());
     let prepared = txt_len * hidden + settings.steps * ModulationLayout::new(flux).columns();
     let rope = seq * flux.attention_head_dim * size_of::<f32>();
     let latents = img_len * (flux.in_channels + flux.out_channels());
     ACT * (workspace + prepared + latents) + rope
+}
+
+/// Of the cached block lists: what is compared, and the effects of the skipped blocks.
+fn cache_bytes(
+    flux: &FluxConfig,
+    img_len: usize,
+    settings: &Settings,
+    lists: &[ListSchedule],
+) -> usize {
+    let txt_len = settings.max_sequence_length;
+    let rows = |list: &ListSchedule| {
+        let compared = match list.blocks.compared {
+            _ if !list.blocks.compares => 0,
+            Compared::Image => img_len,
+            Compared::Joint => img_len + txt_len,
+        };
+        compared + (img_len + txt_len) * (list.blocks.taylor_order + 1)
+    };
+    ACT * flux.hidden_size() * lists.iter().map(rows).sum::<usize>()
 }
 
 /// Of a block of T5: its input, two norms' output, q, k and v, attention output, the sum; the MLP's
@@ -179,6 +202,7 @@ mod tests {
     fn settings(side: usize, vae_tiling: bool) -> Settings {
         let defaults = Defaults {
             noise_grid: crate::ops::noise::Grid::H100,
+            blocks: [19, 38],
             prompt: String::new(),
             width: side,
             height: side,
@@ -191,7 +215,8 @@ mod tests {
 
     fn picture(side: usize, vae_tiling: bool) -> Need {
         let configs = flux_dev();
-        Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &settings(side, vae_tiling))
+        let settings = settings(side, vae_tiling);
+        Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &settings, &[])
     }
 
     fn near(actual: usize, expected: f64) -> bool {
@@ -235,8 +260,9 @@ mod tests {
         let Prepared { txt, rope, modulation, .. } =
             Prepared::new(&device, &flux, txt_len, [rows, columns], 5).unwrap();
         let seq = txt_len + rows * columns;
-        let Workspace { stream, next, scratch } = Workspace::new(&device, &flux, seq).unwrap();
-        let two = [&txt, &modulation, &stream, &next, &scratch.mid, &scratch.normed];
+        let Workspace { streams, scratch } = Workspace::new(&device, &flux, seq).unwrap();
+        let [stream, next, third] = &streams;
+        let two = [&txt, &modulation, stream, next, third, &scratch.mid, &scratch.normed];
         let elements = two.map(|tensor| tensor.host().len()).iter().sum::<usize>()
             + scratch.qkv.host().len()
             + scratch.attention_mlp.host().len()

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::cache::CacheRecord;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -55,8 +56,11 @@ pub struct Metadata {
     pub device: String,
     /// The elastic mode.
     pub mode: String,
-    /// The cache preset.
+    /// The cache: `none`, a preset, or `custom`.
     pub cache: String,
+    /// Every option of the cache and what it decided; none without a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_record: Option<CacheRecord>,
     /// T5 tokens.
     pub max_sequence_length: usize,
     /// Whether the VAE was told to decode in tiles; pictures of earlier versions were not.
@@ -162,6 +166,7 @@ mod tests {
             device: "cpu".to_owned(),
             mode: "XL".to_owned(),
             cache: "none".to_owned(),
+            cache_record: None,
             max_sequence_length: 64,
             vae_tiling: true,
         }

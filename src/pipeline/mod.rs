@@ -1,5 +1,6 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+mod caching;
 mod decode;
 mod denoise;
 mod encode;

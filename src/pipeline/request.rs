@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cache::CacheOptions;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
@@ -118,6 +119,8 @@ pub struct Request {
     pub max_sequence_length: Option<usize>,
     /// Decode in tiles ([`crate::pipeline::tiling`]) a picture that is larger than the VAE's own size.
     pub vae_tiling: bool,
+    /// What is skipped; `None` computes every block of every step.
+    pub cache: Option<CacheOptions>,
     /// `[tokens, 64]`: packed initial latents instead of noise.
     pub latents: Option<Tensor<f32, 2>>,
 }
@@ -139,6 +142,8 @@ pub struct Defaults {
     pub max_sequence_length: usize,
     /// Of the card that computes, on the CPU an H100's.
     pub noise_grid: Grid,
+    /// Double and single blocks, which the cache's options must fit.
+    pub blocks: [usize; 2],
 }
 
 /// A request with every default filled in and every value checked.
@@ -164,6 +169,8 @@ pub struct Settings {
     pub max_sequence_length: usize,
     /// Decode a picture larger than the VAE's own size in tiles.
     pub vae_tiling: bool,
+    /// What is skipped.
+    pub cache: Option<CacheOptions>,
 }
 
 /// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
@@ -206,6 +213,9 @@ impl Settings {
         check("max-sequence-length", (1..=MAX_T5_TOKENS).contains(&max_sequence_length), || {
             format!("expected 1 to {MAX_T5_TOKENS}, found {max_sequence_length}")
         })?;
+        if let Some(cache) = &request.cache {
+            cache.schedule(defaults.blocks, steps, true)?;
+        }
         if let Some(latents) = &request.latents {
             let tokens = (height / TOKEN) * (width / TOKEN);
             let [rows, channels] = latents.shape();
@@ -229,6 +239,7 @@ impl Settings {
             },
             max_sequence_length,
             vae_tiling: request.vae_tiling,
+            cache: request.cache.clone(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::cache::ListSchedule;
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Graph;
@@ -10,14 +11,31 @@ use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::flux::Prepared;
 use crate::model::flux::Workspace;
+use crate::model::flux::cached::CachedBlocks;
+use crate::model::flux::cached::CachedList;
+use crate::model::flux::cached::StepAction;
 use crate::pipeline::Settings;
 use crate::pipeline::memory::Need;
 
 /// Sizes whose memory is kept: enough to go back and forth between two.
 const KEPT: usize = 2;
 
-/// What decides the shapes: rows and columns of image tokens, text tokens, steps.
-pub(crate) type SessionKey = [usize; 4];
+/// What decides the shapes, and what a recorded step does.
+#[derive(Debug, PartialEq, Eq)]
+struct SessionKey {
+    /// Rows and columns of image tokens, text tokens, steps.
+    sizes: [usize; 4],
+    /// The cached block lists.
+    lists: Vec<CachedBlocks>,
+}
+
+impl SessionKey {
+    fn new(settings: &Settings, txt_len: usize, lists: &[ListSchedule]) -> Self {
+        let [rows, columns] = settings.grid();
+        let lists = lists.iter().map(|list| list.blocks.clone()).collect();
+        Self { sizes: [rows, columns, txt_len, settings.steps], lists }
+    }
+}
 
 /// Memory for images of one size, at fixed addresses: a recorded step holds them.
 #[derive(Debug)]
@@ -33,16 +51,25 @@ pub(crate) struct Session {
     pub(crate) sigmas: Tensor<f32, 1>,
     /// `[1]`: the step that comes next.
     pub(crate) step: Tensor<u32, 1>,
-    /// One step, recorded at the first image.
-    pub(crate) graph: Option<Graph>,
+    /// The cached block lists.
+    pub(crate) lists: Vec<CachedList>,
+    /// `[steps, 4]`: when each step began and ended.
+    pub(crate) stamps: Tensor<u32, 2>,
+    /// One step by what the lists do in it, recorded at the first image that needs it.
+    pub(crate) graphs: Vec<(Vec<StepAction>, Graph)>,
     /// Whether the last picture was decoded in tiles; none before the first.
     pub(crate) decoded: Option<bool>,
 }
 
 impl Session {
     fn new(device: &Device, config: &FluxConfig, key: SessionKey) -> Result<Self> {
-        let [rows, columns, txt_len, steps] = key;
+        let [rows, columns, txt_len, steps] = key.sizes;
         let img_len = rows * columns;
+        let streams = [txt_len + img_len, config.hidden_size()];
+        let list = |blocks: &CachedBlocks| {
+            CachedList::new(device, blocks.clone(), streams, txt_len, steps)
+        };
+        let lists = key.lists.iter().map(list).collect::<Result<_>>()?;
         Ok(Self {
             key,
             prepared: Prepared::new(device, config, txt_len, [rows, columns], steps)?,
@@ -51,9 +78,27 @@ impl Session {
             velocity: Tensor::empty(device, [img_len, config.out_channels()])?,
             sigmas: Tensor::empty(device, [steps + 1])?,
             step: Tensor::empty(device, [1])?,
-            graph: None,
+            lists,
+            stamps: Tensor::empty(device, [steps, 4])?,
+            graphs: Vec::new(),
             decoded: None,
         })
+    }
+}
+
+impl Session {
+    /// Before a picture: the first step comes next, and nothing is left of the last picture.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`].
+    pub(crate) fn reset(&mut self, lists: &[ListSchedule]) -> Result<()> {
+        self.step.copy_from_host(&Tensor::zeros([1]))?;
+        self.stamps.copy_from_host(&Tensor::zeros(self.stamps.shape()))?;
+        for (list, ListSchedule { limits, replay, .. }) in self.lists.iter_mut().zip(lists) {
+            list.reset()?;
+            list.decider.reset(limits, replay)?;
+        }
+        Ok(())
     }
 }
 
@@ -73,12 +118,13 @@ impl Sessions {
         &mut self,
         device: &Device,
         settings: &Settings,
+        lists: &[ListSchedule],
         need: Need,
     ) -> Result<()> {
         let Device::Cuda(cuda) = device else { return Ok(()) };
-        let [rows, columns] = settings.grid();
-        let key = [rows, columns, settings.max_sequence_length, settings.steps];
-        let kept = self.kept.iter().find(|session| session.key == key);
+        let key = SessionKey::new(settings, settings.max_sequence_length, lists);
+        let same = |session: &Session| session.key == key;
+        let kept = self.kept.iter().find(|session| same(session));
         if kept.is_some_and(|session| session.decoded == Some(settings.vae_tiling)) {
             // Such a picture was made: all that it takes is there.
             return Ok(());
@@ -87,20 +133,21 @@ impl Sessions {
         if need.check(cuda.free_bytes()?).is_ok() {
             return Ok(());
         }
-        self.kept.retain(|session| session.key == key);
+        self.kept.retain(same);
         need.check(cuda.free_bytes()?)
     }
 
-    /// The session of these settings and that many text tokens, made now if there is none.
+    /// The session of these settings, that many text tokens and these cached block lists, made now if
+    /// there is none.
     pub(crate) fn get(
         &mut self,
         device: &Device,
         config: &FluxConfig,
         settings: &Settings,
         txt_len: usize,
+        lists: &[ListSchedule],
     ) -> Result<&mut Session> {
-        let [rows, columns] = settings.grid();
-        let key = [rows, columns, txt_len, settings.steps];
+        let key = SessionKey::new(settings, txt_len, lists);
         let found = self.kept.iter().position(|session| session.key == key);
         let session = match found.and_then(|index| self.kept.remove(index)) {
             Some(session) => session,

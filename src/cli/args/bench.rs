@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::args::CacheArgs;
 use crate::cli::args::ModelArgs;
 use crate::cli::args::SpeedArgs;
 use crate::cli::args::whole_number;
@@ -23,6 +24,8 @@ pub(in crate::cli) struct BenchArgs {
     pub(in crate::cli) picture: BenchPictureArgs,
     #[command(flatten, next_help_heading = "Speed")]
     pub(in crate::cli) speed: SpeedArgs,
+    #[command(flatten, next_help_heading = "Cache")]
+    pub(in crate::cli) cache: CacheArgs,
     #[command(flatten, next_help_heading = "Model")]
     pub(in crate::cli) model: ModelArgs,
     /// Measured pictures

@@ -16,6 +16,7 @@ use crate::cli::bench::gpu_sampler::GpuSampler;
 use crate::cli::bench::table::kernel_json;
 use crate::cli::bench::table::kernel_table;
 use crate::cli::job;
+use crate::cli::record::cache_name;
 use crate::cli::stream;
 use crate::device::Device;
 use crate::device::Profile;
@@ -55,8 +56,9 @@ fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
 /// # Errors
 /// Those of loading and of a run.
 pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
-    let BenchArgs { picture, speed, model, runs, warmup, no_kernels, json } = args;
+    let BenchArgs { picture, speed, cache, model, runs, warmup, no_kernels, json } = args;
     job::check_speed(&speed)?;
+    let cache = cache.options()?;
     let source = job::source(model);
     let name = source.model.clone();
     let request = |run: usize| Request {
@@ -67,6 +69,7 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         steps: picture.steps,
         max_sequence_length: picture.max_sequence_length,
         vae_tiling: picture.vae_tiling,
+        cache: cache.clone(),
         ..Request::default()
     };
     let mut engine = Engine::builder()
@@ -74,7 +77,6 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         .device(speed.device)
         .dtype(speed.dtype)
         .mode(speed.mode.clone())
-        .cache(speed.cache)
         .expecting(request(0))
         .build()?;
     for note in engine.notes() {
@@ -155,7 +157,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "device": engine.device_name(),
         "dtype": engine.dtype().to_string(),
         "mode": speed.mode.to_string(),
-        "cache": speed.cache.to_string(),
+        "cache": cache_name(report.settings.cache.as_ref()),
         "width": width,
         "height": height,
         "steps": steps,
@@ -182,7 +184,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
 fn text(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> String {
     let Settings { width, height, steps, .. } = report.settings;
     let (device, dtype) = (engine.device_name(), engine.dtype());
-    let (mode, cache) = (&speed.mode, speed.cache);
+    let (mode, cache) = (&speed.mode, cache_name(report.settings.cache.as_ref()));
     let mut text = format!(
         "{name} on {device}, {dtype}, mode {mode}, cache {cache}, {width}x{height}, {steps} steps\n"
     );

@@ -9,6 +9,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::flux::Prepared;
 use crate::model::flux::Scratch;
+use crate::model::flux::add_to_stream;
 use crate::model::flux::modulation::BlockModulation;
 use crate::model::flux::modulation::DoubleModulation;
 use crate::model::weights::flux::DoubleBlockWeights;
@@ -16,6 +17,7 @@ use crate::ops::ModulationVector;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::gemm::Activation;
+use crate::ops::gemm::Difference;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm::gemm;
@@ -24,12 +26,13 @@ use crate::ops::gemm_qkv::gemm_qkv;
 use crate::ops::layernorm_modulate::ModulateSegment;
 use crate::ops::layernorm_modulate::layernorm_modulate;
 
-/// `out [S, D]` from `input [S, D]`, text rows first.
+/// `out [S, D]` from `input [S, D]`, text rows first; `difference`, if asked for, from an earlier stream.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn forward(
     out: &mut Tensor<Act, 2>,
+    difference: Option<Difference<'_>>,
     scratch: &mut Scratch,
     input: &Tensor<Act, 2>,
     weights: &DoubleBlockWeights,
@@ -66,7 +69,7 @@ pub fn forward(
     let mlp = attention_mlp.matrix().columns(hidden..width);
     let gates = streams.map(|stream| Some(stream.gate));
     let segments = gated(&rows, [&txt.mlp_down, &img.mlp_down], gates);
-    gemm(out.matrix_mut(), mlp, Some(mid.matrix()), &segments, Activation::None)
+    add_to_stream(out.matrix_mut(), difference, mlp, mid.matrix(), &segments)
 }
 
 /// The modulation of the two streams, text first.

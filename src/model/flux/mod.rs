@@ -4,23 +4,31 @@
 //! joint `[S, D]` stream, text first. What does not depend on the latents is computed once per
 //! image ([`prepare`]): the text projection, the RoPE table and all modulation of all steps.
 
+pub mod cached;
 pub mod double_block;
 pub mod modulation;
 pub mod prepare;
 pub mod rope;
 pub mod single_block;
 
-use std::mem::swap;
+use std::ops::Range;
 
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Matrix;
+use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
+use crate::model::flux::cached::CachedList;
+use crate::model::flux::cached::StepAction;
+use crate::model::flux::modulation::StepModulation;
 use crate::model::weights::flux::FluxWeights;
 use crate::ops::gemm::Activation;
+use crate::ops::gemm::Difference;
+use crate::ops::gemm::Segment;
 use crate::ops::gemm::gemm;
+use crate::ops::gemm::gemm_with_difference;
 use crate::ops::gemm::whole;
 use crate::ops::layernorm_modulate::ModulateSegment;
 use crate::ops::layernorm_modulate::layernorm_modulate;
@@ -32,10 +40,9 @@ pub use prepare::Prepared;
 /// The activations of one forward pass, allocated once per image size.
 #[derive(Debug)]
 pub struct Workspace {
-    /// `[S, D]`: the stream that the next block reads.
-    pub stream: Tensor<Act, 2>,
-    /// `[S, D]`: the stream that it writes; the old one stays intact.
-    pub next: Tensor<Act, 2>,
+    /// `[S, D]` each. A block reads one and writes another; the third is for what must stay: the
+    /// cache compares and adds to what the blocks before have left.
+    pub streams: [Tensor<Act, 2>; 3],
     /// What a block needs between its two ends.
     pub scratch: Scratch,
 }
@@ -53,6 +60,19 @@ pub struct Scratch {
     pub attention_mlp: Tensor<Act, 2>,
 }
 
+/// The streams that are not being written.
+struct Others<'a> {
+    before: &'a [Tensor<Act, 2>],
+    after: &'a [Tensor<Act, 2>],
+}
+
+impl Others<'_> {
+    fn stream(&self, index: usize) -> &Tensor<Act, 2> {
+        let written = self.before.len();
+        if index < written { &self.before[index] } else { &self.after[index - written - 1] }
+    }
+}
+
 impl Workspace {
     /// Buffers for `seq` joint tokens.
     ///
@@ -61,27 +81,133 @@ impl Workspace {
     pub fn new(device: &Device, config: &FluxConfig, seq: usize) -> Result<Self> {
         let hidden = config.hidden_size();
         let qkv = [seq, 3, config.num_attention_heads, config.attention_head_dim];
+        let stream = || Tensor::empty(device, [seq, hidden]);
         Ok(Self {
-            stream: Tensor::empty(device, [seq, hidden])?,
-            next: Tensor::empty(device, [seq, hidden])?,
+            streams: [stream()?, stream()?, stream()?],
             scratch: Scratch {
-                mid: Tensor::empty(device, [seq, hidden])?,
-                normed: Tensor::empty(device, [seq, hidden])?,
+                mid: stream()?,
+                normed: stream()?,
                 qkv: Tensor::empty(device, qkv)?,
                 attention_mlp: Tensor::empty(device, [seq, hidden + config.mlp_size()])?,
             },
         })
     }
+
+    /// The stream that comes after `at`, when `kept` is to stay.
+    fn other(at: usize, kept: Option<usize>) -> usize {
+        (0..3).find(|&index| index != at && Some(index) != kept).unwrap_or(at)
+    }
+}
+
+/// Stream `out` to write, and the others to read.
+fn writing(streams: &mut [Tensor<Act, 2>; 3], out: usize) -> (&mut Tensor<Act, 2>, Others<'_>) {
+    let (before, rest) = streams.split_at_mut(out);
+    let (out, after) = rest.split_at_mut(1);
+    (&mut out[0], Others { before, after })
+}
+
+/// What all blocks of a forward pass read.
+struct Pass<'a> {
+    weights: &'a FluxWeights,
+    modulation: StepModulation<'a>,
+    prepared: &'a Prepared,
+    step: &'a Tensor<u32, 1>,
+    seq: usize,
+}
+
+impl Pass<'_> {
+    fn txt_len(&self) -> usize {
+        self.prepared.txt.shape()[0]
+    }
+
+    fn seq(&self) -> usize {
+        self.seq
+    }
+
+    /// Runs `blocks` on stream `at`, without touching stream `kept`, and says which stream holds the
+    /// output. `effect` receives what they did to stream `kept`.
+    fn run(
+        &self,
+        workspace: &mut Workspace,
+        blocks: Range<usize>,
+        mut at: usize,
+        kept: Option<usize>,
+        mut effect: Option<&mut Tensor<Act, 2>>,
+    ) -> Result<usize> {
+        let double = self.weights.double.len();
+        for index in blocks.clone() {
+            let next = Workspace::other(at, kept);
+            let Workspace { streams, scratch } = &mut *workspace;
+            let (out, others) = writing(streams, next);
+            let difference = match (kept, &mut effect) {
+                (Some(kept), Some(effect)) if index + 1 == blocks.end => Some(Difference {
+                    out: effect.matrix_mut(),
+                    from: others.stream(kept).matrix(),
+                }),
+                _ => None,
+            };
+            let input = others.stream(at);
+            match self.weights.double.get(index) {
+                Some(weights) => {
+                    let modulation = self.modulation.double(index);
+                    let prepared = self.prepared;
+                    double_block::forward(
+                        out,
+                        difference,
+                        scratch,
+                        input,
+                        weights,
+                        &modulation,
+                        prepared,
+                    )?;
+                }
+                None => {
+                    let weights = &self.weights.single[index - double];
+                    let modulation = self.modulation.single(index - double);
+                    let prepared = self.prepared;
+                    single_block::forward(
+                        out, difference, scratch, input, weights, modulation, prepared,
+                    )?;
+                }
+            }
+            at = next;
+        }
+        Ok(at)
+    }
+}
+
+/// The last product of a block, which adds its effect to the stream.
+fn add_to_stream(
+    out: MatrixMut<'_, Act>,
+    difference: Option<Difference<'_>>,
+    a: Matrix<'_, Act>,
+    residual: Matrix<'_, Act>,
+    segments: &[Segment<'_>],
+) -> Result<()> {
+    match difference {
+        Some(difference) => gemm_with_difference(out, difference, a, Some(residual), segments),
+        None => gemm(out, a, Some(residual), segments, Activation::None),
+    }
+}
+
+/// The cached block lists at one step; empty where every block is computed.
+#[derive(Debug)]
+pub struct CacheStep<'a> {
+    /// One behind the other from the first block on.
+    pub lists: &'a mut [CachedList],
+    /// What each does.
+    pub actions: &'a [StepAction],
 }
 
 /// `velocity [I, out_channels]` of the packed latents `[I, in_channels]` at the step that `step`
-/// `[1]` counts, a row of `prepared.modulation`.
+/// `[1]` counts, a row of `prepared.modulation`. Blocks that are in no list are computed.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn forward(
     velocity: &mut Tensor<Act, 2>,
     workspace: &mut Workspace,
+    cache: CacheStep<'_>,
     latents: Matrix<'_, Act>,
     weights: &FluxWeights,
     prepared: &Prepared,
@@ -89,32 +215,30 @@ pub fn forward(
 ) -> Result<()> {
     let modulation = ModulationLayout::new(&weights.config).at(&prepared.modulation, step);
     let [txt_len, _] = prepared.txt.shape();
-    let [seq, _] = workspace.stream.shape();
-    let Workspace { stream, next, scratch } = workspace;
+    let [seq, _] = workspace.streams[0].shape();
+    let pass = Pass { weights, modulation, prepared, step, seq };
 
-    let (mut txt, img) = stream.matrix_mut().split_at_row(txt_len);
+    let (mut txt, img) = workspace.streams[0].matrix_mut().split_at_row(txt_len);
     txt.copy_from(prepared.txt.matrix())?;
     let segments = whole(&weights.x_embedder, seq - txt_len);
     gemm(img, latents, None, &segments, Activation::None)?;
 
-    for (index, block) in weights.double.iter().enumerate() {
-        let modulation = modulation.double(index);
-        double_block::forward(next, scratch, stream, block, &modulation, prepared)?;
-        swap(stream, next);
+    let mut at = 0;
+    let CacheStep { lists, actions } = cache;
+    for (list, &action) in lists.iter_mut().zip(actions) {
+        at = list.run(&pass, workspace, at, action)?;
     }
-    for (index, block) in weights.single.iter().enumerate() {
-        let modulation = modulation.single(index);
-        single_block::forward(next, scratch, stream, block, modulation, prepared)?;
-        swap(stream, next);
-    }
+    let rest = lists.last().map_or(0, |list| list.blocks.blocks.end);
+    at = pass.run(workspace, rest..weights.double.len() + weights.single.len(), at, None, None)?;
 
     // The final layer sees the image only; the text has done its work.
     let (shift, scale) = modulation.last();
     let rows = 0..seq - txt_len;
     let segments = [ModulateSegment { rows: rows.clone(), shift, scale }];
+    let Workspace { streams, scratch } = workspace;
     layernorm_modulate(
         scratch.normed.matrix_mut().rows(rows.clone()),
-        stream.matrix().rows(txt_len..seq),
+        streams[at].matrix().rows(txt_len..seq),
         &segments,
     )?;
     let normed = scratch.normed.matrix().rows(rows);

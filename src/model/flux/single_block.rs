@@ -8,23 +8,24 @@ use crate::error::Result;
 use crate::model::flux::BlockModulation;
 use crate::model::flux::Prepared;
 use crate::model::flux::Scratch;
+use crate::model::flux::add_to_stream;
 use crate::model::weights::flux::SingleBlockWeights;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
-use crate::ops::gemm::Activation;
+use crate::ops::gemm::Difference;
 use crate::ops::gemm::Segment;
-use crate::ops::gemm::gemm;
 use crate::ops::gemm_qkv::QkvSegment;
 use crate::ops::gemm_qkv::gemm_qkv;
 use crate::ops::layernorm_modulate::ModulateSegment;
 use crate::ops::layernorm_modulate::layernorm_modulate;
 
-/// `out [S, D]` from `input [S, D]`, text rows first.
+/// `out [S, D]` from `input [S, D]`, text rows first; `difference`, if asked for, from an earlier stream.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn forward(
     out: &mut Tensor<Act, 2>,
+    difference: Option<Difference<'_>>,
     scratch: &mut Scratch,
     input: &Tensor<Act, 2>,
     weights: &SingleBlockWeights,
@@ -49,11 +50,5 @@ pub fn forward(
     let heads_out = attention_mlp.matrix_mut().columns(0..hidden);
     attention(heads_out, qkv, Mask::None, prepared.attention_scale)?;
     let segments = [Segment { rows: 0..seq, linear: &weights.linear2, gate: Some(gate) }];
-    gemm(
-        out.matrix_mut(),
-        attention_mlp.matrix(),
-        Some(input.matrix()),
-        &segments,
-        Activation::None,
-    )
+    add_to_stream(out.matrix_mut(), difference, attention_mlp.matrix(), input.matrix(), &segments)
 }

@@ -1,8 +1,13 @@
 //! Launcher of `timestamp`.
-use std::sync::Arc;
 use crate::device::*;
 use crate::error::*;
 use crate::ops::timestamp::Edge;
-pub(crate) fn timestamp(_cuda: &Arc<Cuda>, _stamps: &Tensor<u32, 2>, _step: &Tensor<u32, 1>, _edge: Edge) -> Result<()> {
+use std::sync::Arc;
+pub(crate) fn timestamp(
+    _cuda: &Arc<Cuda>,
+    _stamps: &Tensor<u32, 2>,
+    _step: &Tensor<u32, 1>,
+    _edge: Edge,
+) -> Result<()> {
     Err(Error::Cuda { call: "timestamp", reason: "no launcher".into() })
 }

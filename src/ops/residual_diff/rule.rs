@@ -4,12 +4,13 @@
 //! 1.0.9 and 1.5.3. Tests 1 to 3 depend on the step alone: `src/cache/schedule.rs`.
 
 use std::fmt;
-use std::str::FromStr;
 
-use crate::error::Error;
+use serde::Deserialize;
+use serde::Serialize;
 
 /// How consecutive hits are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Counting {
     /// cache-dit before 1.5.3: a miss keeps the count, an isolated hit does not raise it.
     Legacy,
@@ -17,37 +18,8 @@ pub enum Counting {
     Streak,
 }
 
-impl Counting {
-    /// The names a user can write.
-    pub const NAMES: [&str; 2] = ["legacy", "streak"];
-}
-
-impl fmt::Display for Counting {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Legacy => "legacy",
-            Self::Streak => "streak",
-        })
-    }
-}
-
-impl FromStr for Counting {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "legacy" => Ok(Self::Legacy),
-            "streak" => Ok(Self::Streak),
-            _ => Err(Error::Request {
-                field: "cache-counting",
-                reason: format!("expected legacy or streak, found `{text}`"),
-            }),
-        }
-    }
-}
-
 /// Where the comparison rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     /// As PyTorch on bf16 tensors: residual, differences, both means and their quotient.
     Bf16,
@@ -174,8 +146,7 @@ impl Counters {
         diff: Option<f32>,
         replay: Option<bool>,
     ) -> Verdict {
-        if limits.counting == Counting::Streak
-            && self.last_hit.is_none_or(|last| last + 1 != step)
+        if limits.counting == Counting::Streak && self.last_hit.is_none_or(|last| last + 1 != step)
         {
             self.continuous = 0;
         }
