@@ -88,6 +88,53 @@ fn every_op_has_its_oracle_test_and_bench() {
     assert_eq!(portable.collect::<BTreeSet<_>>(), ops, "kernels and src/ops differ");
 }
 
+fn is_of_word(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// Whether this ends with what comes before a call of the driver: the macro and its first argument.
+fn ends_in_call(before: &str) -> bool {
+    let of_path = |letter: char| letter == '.' || is_of_word(letter);
+    let argument = before.trim_end().strip_suffix(',');
+    argument.is_some_and(|text| text.trim_end_matches(of_path).trim_end().ends_with("call!("))
+}
+
+#[test]
+fn the_driver_is_called_through_one_macro() {
+    let source = root().join("src");
+    let mut calls = 0;
+    for path in files(&source, "rs") {
+        let relative = path.strip_prefix(&source).unwrap();
+        if relative == Path::new("device/cuda/driver.rs") {
+            continue;
+        }
+        let text = text(&path);
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap()).collect();
+        let code = code.join("\n");
+        for (at, name) in code.match_indices("cudarc") {
+            // Not `cudarc::driver::result` nor `safe`, which call the driver themselves.
+            let types = code[at + name.len()..].strip_prefix("::driver::sys");
+            let types = types.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("::CU"));
+            assert!(types, "{}: of cudarc only the types of sys", relative.display());
+        }
+        for (at, _) in code.match_indices("cu") {
+            let (before, name) = code.split_at(at);
+            let inside_a_word = before.ends_with(is_of_word);
+            if inside_a_word || !name[2..].starts_with(char::is_uppercase) {
+                continue;
+            }
+            let (name, after) = name.split_at(name.find(|letter| !is_of_word(letter)).unwrap());
+            let place = format!("{}: {name}", relative.display());
+            assert!(!before.ends_with("::"), "{place}: write call!(driver, {name}(...))");
+            if after.trim_start().starts_with('(') {
+                assert!(ends_in_call(before), "{place}: write call!(driver, {name}(...))");
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls > 40, "the search finds the calls: {calls}");
+}
+
 #[test]
 fn files_stay_small_and_say_what_they_are() {
     for folder in ["src", "tests", "benches"] {

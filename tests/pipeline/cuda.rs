@@ -30,6 +30,17 @@ const LATENTS: f64 = 2e-2;
 /// Of the picture, in decibels.
 const PSNR: f64 = 35.0;
 
+/// What the host may call between the first and the last step: it launches the recorded step and
+/// looks whether one is done.
+const BETWEEN_STEPS: [&str; 6] = [
+    "cuCtxSetCurrent",
+    "cuEventCreate",
+    "cuEventDestroy",
+    "cuEventQuery",
+    "cuEventRecord",
+    "cuGraphLaunch",
+];
+
 fn demo() -> String {
     golden::data::path("models/demo").to_string_lossy().into_owned()
 }
@@ -110,6 +121,52 @@ fn cuda_repeats_bits_and_allocates_nothing_after_the_first_image() {
     // Without the graph, each kernel by itself: the same work.
     let profile = engine.profile(&apple).unwrap().unwrap();
     assert!(profile.kernels.iter().any(|kernel| kernel.name.starts_with("gemm_qkv")));
+}
+
+#[test]
+fn cuda_between_steps_only_graphs_are_launched_and_events_looked_at() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let plain = || engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let cases = [
+        ("every step computed", plain(), request("a red apple", 7)),
+        ("another size", plain(), Request { width: Some(160), ..request("a blue car", 8) }),
+    ];
+    for (what, mut engine, request) in cases {
+        let Device::Cuda(cuda) = engine.device().clone() else { unreachable!("it is a GPU's") };
+        // The first picture records what the second one launches.
+        engine.generate(&request).unwrap();
+        assert!(cuda.driver_calls().is_empty(), "{what}: counted while no one asked");
+        let mut counts = Vec::new();
+        cuda.count_driver_calls(true);
+        let mut observer = |event| {
+            if let Event::Step { .. } = event {
+                counts.push(cuda.driver_calls());
+            }
+            ControlFlow::Continue(())
+        };
+        engine.generate_with(&request, &mut observer).unwrap();
+        cuda.count_driver_calls(false);
+        assert!(counts.len() > 2, "{what}: steps to look between");
+        for (step, pair) in counts.windows(2).enumerate() {
+            for (&call, &after) in &pair[1] {
+                let times = after - pair[0].get(call).unwrap_or(&0);
+                let most = match call {
+                    "cuGraphLaunch" => 1,
+                    call if BETWEEN_STEPS.contains(&call) => u64::MAX,
+                    _ => 0,
+                };
+                let steps = [step + 1, step + 2];
+                assert!(
+                    times <= most,
+                    "{what}: {call} called {times} times between steps {steps:?}"
+                );
+            }
+        }
+        let launches = cuda.driver_calls().get("cuGraphLaunch").copied().unwrap_or(0);
+        let launches = usize::try_from(launches).unwrap();
+        let steps = counts.len();
+        assert!((1..=steps).contains(&launches), "{what}: {launches} launches for {steps} steps");
+    }
 }
 
 #[test]

@@ -5,13 +5,10 @@ use std::ptr;
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
-use crate::device::cuda::check;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::call;
 use crate::error::Result;
 
 /// Device memory for a number of elements.
@@ -60,21 +57,22 @@ impl Buffer {
     pub(crate) fn download<T: Pod>(&self, target: &mut [T]) -> Result<()> {
         assert_eq!(size_of_val(target), self.bytes, "a download takes its whole buffer");
         self.cuda.synchronize()?;
-        // SAFETY: the range is this buffer's and no kernel is running; the copy is over on return.
-        unsafe { result::memcpy_dtoh_sync(target, self.address) }
-            .map_err(|error| driver_error("cuMemcpyDtoH", error))
+        let target = target.as_mut_ptr().cast();
+        // SAFETY: `target` is as long as this buffer, which was checked above, and no kernel is
+        // running; the copy is over on return.
+        unsafe { call!(self.cuda.driver, cuMemcpyDtoH_v2(target, self.address, self.bytes)) }
     }
 }
 
 impl Cuda {
-    /// Copies rows between two places in device memory, in stream order: `addresses`, `pitches` (bytes
-    /// from row to row) are target then source, `size` is rows and bytes of a row.
+    /// Copies rows between two places in device memory, in stream order: addresses and `pitches`
+    /// (bytes from row to row) are target then source, `size` is rows and bytes of a row.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`].
     pub(crate) fn copy_rows(
         &self,
-        addresses: [u64; 2],
+        [target, source]: [u64; 2],
         pitches: [usize; 2],
         size: [usize; 2],
     ) -> Result<()> {
@@ -82,28 +80,30 @@ impl Cuda {
         if rows == 0 || bytes == 0 {
             return Ok(());
         }
-        make_current(self.context)?;
+        self.make_current()?;
         if pitches == [bytes; 2] || rows == 1 {
             // The driver's plain copy: the other one is up to 1.7 times as slow on rows in a row.
             // SAFETY: as below.
-            let copied = unsafe {
-                result::memcpy_dtod_async(addresses[0], addresses[1], rows * bytes, self.stream())
+            return unsafe {
+                call!(
+                    self.driver,
+                    cuMemcpyDtoDAsync_v2(target, source, rows * bytes, self.stream())
+                )
             };
-            return copied.map_err(|error| driver_error("cuMemcpyDtoDAsync", error));
         }
         let copy = sys::CUDA_MEMCPY2D {
             srcXInBytes: 0,
             srcY: 0,
             srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
             srcHost: ptr::null(),
-            srcDevice: addresses[1],
+            srcDevice: source,
             srcArray: ptr::null_mut(),
             srcPitch: pitches[1],
             dstXInBytes: 0,
             dstY: 0,
             dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
             dstHost: ptr::null_mut(),
-            dstDevice: addresses[0],
+            dstDevice: target,
             dstArray: ptr::null_mut(),
             dstPitch: pitches[0],
             WidthInBytes: bytes,
@@ -111,7 +111,7 @@ impl Cuda {
         };
         // SAFETY: both ranges come from views that were checked against their buffers; the driver
         // reads the description before it returns.
-        check("cuMemcpy2DAsync", unsafe { sys::cuMemcpy2DAsync_v2(&copy, self.stream()) })
+        unsafe { call!(self.driver, cuMemcpy2DAsync_v2(&copy, self.stream())) }
     }
 }
 

@@ -1,12 +1,11 @@
 //! A GPU before it is opened: whether this program can use it, and what launchers need to know.
 #![expect(unsafe_code, reason = "calls of the CUDA driver")]
 
-use cudarc::driver::result;
 use cudarc::driver::sys;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
-use crate::device::cuda::check;
-use crate::device::cuda::driver_error;
+use crate::device::cuda::driver::Driver;
+use crate::device::cuda::driver::call;
 use crate::device::modules::MODULES;
 use crate::error::Error;
 use crate::error::Result;
@@ -42,7 +41,7 @@ impl Card {
     /// # Errors
     /// [`Error::Device`] without a driver, without that GPU, with one that is too old, or where this
     /// program has no kernels; [`Error::Cuda`] if the driver refuses.
-    pub(super) fn new(index: usize) -> Result<Self> {
+    pub(super) fn new(driver: &Driver, index: usize) -> Result<Self> {
         let refuse =
             |reason: String| Err(Error::Device { reason: format!("cuda:{index}: {reason}") });
         if !driver_is_present() {
@@ -59,8 +58,11 @@ impl Card {
                     .into(),
             );
         }
-        result::init().map_err(|error| driver_error("cuInit", error))?;
-        let version = driver_version()?;
+        // SAFETY: the flags have to be 0.
+        unsafe { call!(driver, cuInit(0)) }?;
+        let mut version = 0;
+        // SAFETY: writes one number.
+        unsafe { call!(driver, cuDriverGetVersion(&mut version)) }?;
         if version < DRIVER_VERSION {
             let name = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
             let (expected, found) = (name(DRIVER_VERSION), name(version));
@@ -69,18 +71,19 @@ impl Card {
                  {found}"
             ));
         }
-        let count =
-            result::device::get_count().map_err(|error| driver_error("cuDeviceGetCount", error))?;
+        let mut count = 0;
+        // SAFETY: writes one number.
+        unsafe { call!(driver, cuDeviceGetCount(&mut count)) }?;
         let Some(ordinal) = i32::try_from(index).ok().filter(|&ordinal| ordinal < count) else {
             return refuse(format!("expected a GPU below {count}"));
         };
-        let handle =
-            result::device::get(ordinal).map_err(|error| driver_error("cuDeviceGet", error))?;
-        let name = result::device::get_name(handle)
-            .map_err(|error| driver_error("cuDeviceGetName", error))?;
+        let mut handle = 0;
+        // SAFETY: writes one handle.
+        unsafe { call!(driver, cuDeviceGet(&mut handle, ordinal)) }?;
+        let name = name(driver, handle)?;
         let capability = (
-            attribute(handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            attribute(driver, handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(driver, handle, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
         if capability < PORTABLE_CAPABILITY {
             let (major, minor) = capability;
@@ -89,34 +92,42 @@ impl Card {
                  {major}.{minor}"
             ));
         }
-        let size = |which| Ok(usize::try_from(attribute(handle, which)?).unwrap_or(1).max(1));
+        let size =
+            |which| Ok(usize::try_from(attribute(driver, handle, which)?).unwrap_or(1).max(1));
         let smem = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-        let uuid = result::device::get_uuid(handle)
-            .map_err(|error| driver_error("cuDeviceGetUuid", error))?;
-        let uuid: String =
-            uuid.bytes.iter().map(|byte| format!("{:02x}", byte.cast_unsigned())).collect();
-        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &uuid[part]);
         Ok(Self {
-            uuid: format!("GPU-{a}-{b}-{c}-{d}-{e}"),
+            uuid: uuid(driver, handle)?,
             name,
             handle,
             multiprocessors: size(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             threads: size(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
-            smem_bytes_per_block: attribute(handle, smem)?.unsigned_abs(),
+            smem_bytes_per_block: attribute(driver, handle, smem)?.unsigned_abs(),
         })
     }
 }
 
-fn driver_version() -> Result<i32> {
-    let mut version = 0;
-    // SAFETY: writes one integer.
-    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
-    check("cuDriverGetVersion", code)?;
-    Ok(version)
+fn name(driver: &Driver, device: sys::CUdevice) -> Result<String> {
+    let mut name = [0_u8; 128];
+    // SAFETY: `device` comes from cuDeviceGet; writes that many bytes at most, the last one 0.
+    unsafe { call!(driver, cuDeviceGetName(name.as_mut_ptr().cast(), 128, device)) }?;
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-fn attribute(device: sys::CUdevice, attribute: Attribute) -> Result<i32> {
-    // SAFETY: `device` comes from cuDeviceGet.
-    unsafe { result::device::get_attribute(device, attribute) }
-        .map_err(|error| driver_error("cuDeviceGetAttribute", error))
+/// As `nvidia-smi -L` writes it.
+fn uuid(driver: &Driver, device: sys::CUdevice) -> Result<String> {
+    let mut uuid = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: `device` comes from cuDeviceGet; writes one id.
+    unsafe { call!(driver, cuDeviceGetUuid_v2(&mut uuid, device)) }?;
+    let uuid: String =
+        uuid.bytes.iter().map(|byte| format!("{:02x}", byte.cast_unsigned())).collect();
+    let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &uuid[part]);
+    Ok(format!("GPU-{a}-{b}-{c}-{d}-{e}"))
+}
+
+fn attribute(driver: &Driver, device: sys::CUdevice, attribute: Attribute) -> Result<i32> {
+    let mut value = 0;
+    // SAFETY: `device` comes from cuDeviceGet; writes one number.
+    unsafe { call!(driver, cuDeviceGetAttribute(&mut value, attribute, device)) }?;
+    Ok(value)
 }

@@ -7,13 +7,10 @@
 
 use std::ptr;
 
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
-use crate::device::cuda::check;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::call;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -53,39 +50,43 @@ impl Cuda {
         let mut handle = 0;
         // SAFETY: the graph is the one being recorded, the context lives as long as `self`; writes
         // one number. Every launch of the graph starts with the value 0.
-        let code = unsafe {
-            sys::cuGraphConditionalHandleCreate(
-                &mut handle,
-                recording.graph,
-                self.context,
-                0,
-                sys::CU_GRAPH_COND_ASSIGN_DEFAULT,
+        unsafe {
+            call!(
+                self.driver,
+                cuGraphConditionalHandleCreate(
+                    &mut handle,
+                    recording.graph,
+                    self.context,
+                    0,
+                    sys::CU_GRAPH_COND_ASSIGN_DEFAULT,
+                )
             )
-        };
-        check("cuGraphConditionalHandleCreate", code)?;
+        }?;
         Ok(Some(Conditional { cuda: self, handle }))
     }
 
     /// The recording that is under way on the stream of all work, if one is.
     fn recording(&self) -> Result<Option<Recording>> {
-        make_current(self.context)?;
+        self.make_current()?;
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
         let mut recording =
             Recording { graph: ptr::null_mut(), dependencies: ptr::null(), count: 0 };
         // SAFETY: writes the four that are given; the others may be null. Without room for data of
         // the edges the call fails where they have any: no launch here has programmatic edges.
-        let code = unsafe {
-            sys::cuStreamGetCaptureInfo_v3(
-                self.streams.work,
-                &mut status,
-                ptr::null_mut(),
-                &mut recording.graph,
-                &mut recording.dependencies,
-                ptr::null_mut(),
-                &mut recording.count,
+        unsafe {
+            call!(
+                self.driver,
+                cuStreamGetCaptureInfo_v3(
+                    self.streams.work,
+                    &mut status,
+                    ptr::null_mut(),
+                    &mut recording.graph,
+                    &mut recording.dependencies,
+                    ptr::null_mut(),
+                    &mut recording.count,
+                )
             )
-        };
-        check("cuStreamGetCaptureInfo", code)?;
+        }?;
         match status {
             sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE => Ok(None),
             sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE => Ok(Some(recording)),
@@ -131,33 +132,37 @@ impl<'a> Conditional<'a> {
         let mut node = ptr::null_mut();
         // SAFETY: graph and dependencies are of the recording, on which nothing was called since;
         // null stands for plain edges; the driver writes the node and the field `phGraph_out`.
-        let code = unsafe {
-            sys::cuGraphAddNode_v2(
-                &mut node,
-                recording.graph,
-                recording.dependencies,
-                ptr::null(),
-                recording.count,
-                &mut params,
+        unsafe {
+            call!(
+                cuda.driver,
+                cuGraphAddNode_v2(
+                    &mut node,
+                    recording.graph,
+                    recording.dependencies,
+                    ptr::null(),
+                    recording.count,
+                    &mut params,
+                )
             )
-        };
-        check("cuGraphAddNode", code)?;
+        }?;
         // SAFETY: the field that was written above, and that the driver completed.
         let graphs = unsafe { params.__bindgen_anon_1.conditional.phGraph_out };
         // SAFETY: `size` graphs, in an array that lives as long as the node.
         let graphs = unsafe { graphs.cast::<[sys::CUgraph; 2]>().read() };
         let set = sys::CUstreamUpdateCaptureDependencies_flags::CU_STREAM_SET_CAPTURE_DEPENDENCIES;
         // SAFETY: reads one node of the graph that the stream is recording; null as above.
-        let code = unsafe {
-            sys::cuStreamUpdateCaptureDependencies_v2(
-                cuda.streams.work,
-                &mut node,
-                ptr::null(),
-                1,
-                set as u32,
+        unsafe {
+            call!(
+                cuda.driver,
+                cuStreamUpdateCaptureDependencies_v2(
+                    cuda.streams.work,
+                    &mut node,
+                    ptr::null(),
+                    1,
+                    set as u32,
+                )
             )
-        };
-        check("cuStreamUpdateCaptureDependencies", code)?;
+        }?;
         Ok(graphs.map(|graph| Body { cuda, graph }))
     }
 }
@@ -170,26 +175,29 @@ impl Body<'_> {
     /// What `body` returns; [`Error::Cuda`].
     pub(crate) fn record(self, body: impl FnOnce() -> Result<()>) -> Result<()> {
         let Self { cuda, graph } = self;
-        make_current(cuda.context)?;
+        cuda.make_current()?;
         // SAFETY: the stream lives as long as `cuda` and records nothing else, since bodies are
         // recorded one after the other; the graph's node is in a graph that is being recorded. The
         // first nodes come behind none. Relaxed: as in `Graph::record`.
-        let code = unsafe {
-            sys::cuStreamBeginCaptureToGraph(
-                cuda.streams.body,
-                graph,
-                ptr::null(),
-                ptr::null(),
-                0,
-                sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
+        unsafe {
+            call!(
+                cuda.driver,
+                cuStreamBeginCaptureToGraph(
+                    cuda.streams.body,
+                    graph,
+                    ptr::null(),
+                    ptr::null(),
+                    0,
+                    sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED,
+                )
             )
-        };
-        check("cuStreamBeginCaptureToGraph", code)?;
+        }?;
         let recorded = cuda.streams.to_body(body);
+        let mut graph = ptr::null_mut();
         // SAFETY: the capture began above; it must end even where `body` failed. The graph that this
-        // returns is the node's.
-        let ended = unsafe { result::stream::end_capture(cuda.streams.body) };
-        recorded?;
-        ended.map(drop).map_err(|error| driver_error("cuStreamEndCapture", error))
+        // writes is the node's.
+        let ended =
+            unsafe { call!(cuda.driver, cuStreamEndCapture(cuda.streams.body, &mut graph)) };
+        recorded.and(ended)
     }
 }

@@ -1,14 +1,13 @@
 //! A recorded sequence of launches and copies, which the driver starts as one.
 #![expect(unsafe_code, reason = "calls of the CUDA driver")]
 
+use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::call;
 use crate::error::Result;
 
 /// A CUDA graph. The tensors that its kernels use must outlive its last launch, which whoever records
@@ -34,29 +33,27 @@ impl Graph {
     /// # Errors
     /// What `body` returns; [`crate::Error::Cuda`].
     pub fn record(cuda: &Arc<Cuda>, body: impl FnOnce() -> Result<()>) -> Result<Self> {
-        make_current(cuda.context)?;
+        cuda.make_current()?;
         // Relaxed: a kernel's module may be loaded, and memory taken from the driver, meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream lives as long as `cuda`.
-        unsafe { result::stream::begin_capture(cuda.stream(), mode) }
-            .map_err(|error| driver_error("cuStreamBeginCapture", error))?;
+        unsafe { call!(cuda.driver, cuStreamBeginCapture_v2(cuda.stream(), mode)) }?;
         let recorded = body();
-        // SAFETY: the capture began above; it must end even where `body` failed.
-        let graph = unsafe { result::stream::end_capture(cuda.stream()) }
-            .map_err(|error| driver_error("cuStreamEndCapture", error));
-        let graph = match graph {
-            Ok(graph) => graph,
+        let mut graph = ptr::null_mut();
+        // SAFETY: the capture began above; it must end even where `body` failed. Writes one handle.
+        let ended = unsafe { call!(cuda.driver, cuStreamEndCapture(cuda.stream(), &mut graph)) };
+        if let Err(error) = ended {
             // What `body` says comes before what became of the recording.
-            Err(error) => return Err(recorded.err().unwrap_or(error)),
-        };
+            return Err(recorded.err().unwrap_or(error));
+        }
         let exec = recorded.and_then(|()| {
-            // SAFETY: the graph was just made.
-            unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
-                .map_err(|error| driver_error("cuGraphInstantiate", error))
+            let mut exec = ptr::null_mut();
+            // SAFETY: the graph was just made; writes one handle.
+            unsafe { call!(cuda.driver, cuGraphInstantiateWithFlags(&mut exec, graph, 0)) }?;
+            Ok(exec)
         });
         // SAFETY: the executable graph, if there is one, is a copy.
-        unsafe { result::graph::destroy(graph) }
-            .map_err(|error| driver_error("cuGraphDestroy", error))?;
+        unsafe { call!(cuda.driver, cuGraphDestroy(graph)) }?;
         Ok(Self { cuda: Arc::clone(cuda), exec: exec? })
     }
 
@@ -65,18 +62,17 @@ impl Graph {
     /// # Errors
     /// [`crate::Error::Cuda`].
     pub fn launch(&self) -> Result<()> {
-        make_current(self.cuda.context)?;
+        self.cuda.make_current()?;
         // SAFETY: graph and stream live as long as `self`.
-        unsafe { result::graph::launch(self.exec, self.cuda.stream()) }
-            .map_err(|error| driver_error("cuGraphLaunch", error))
+        unsafe { call!(self.cuda.driver, cuGraphLaunch(self.exec, self.cuda.stream())) }
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        if make_current(self.cuda.context).is_ok() {
+        if self.cuda.make_current().is_ok() {
             // SAFETY: made in `record` and not used any more; the driver keeps what still runs.
-            let _ = unsafe { result::graph::exec_destroy(self.exec) };
+            let _ = unsafe { call!(self.cuda.driver, cuGraphExecDestroy(self.exec)) };
         }
     }
 }

@@ -12,11 +12,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use cudarc::driver::result;
-
 use crate::device::cuda::Cuda;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::call;
 use crate::error::Result;
 
 /// Bytes of the band on either side of a buffer.
@@ -71,8 +68,9 @@ impl Cuda {
     /// As [`Self::free`], guarded. What fails here has no one to be told, and counts as damage.
     pub(super) fn free_guarded(&self, guards: &Guards, address: u64, bytes: usize) {
         if guards.guard == Guard::Separate {
-            // SAFETY: of `allocate_guarded`, and the stream is past all work that uses it.
-            let freed = self.synchronize().is_ok() && unsafe { result::free_sync(address) }.is_ok();
+            let freed = self.synchronize().is_ok()
+                // SAFETY: of `allocate_guarded`, and the stream is past all work that uses it.
+                && unsafe { call!(self.driver, cuMemFree_v2(address)) }.is_ok();
             guards.damage.fetch_add(usize::from(!freed), Ordering::Relaxed);
             return;
         }
@@ -102,9 +100,9 @@ impl Cuda {
         let mut damaged = 0;
         for band in [address - BAND_BYTES as u64, address + bytes as u64] {
             let mut content = [0; BAND_BYTES];
+            let target = content.as_mut_ptr().cast();
             // SAFETY: the band is part of what `allocate_guarded` took, and no kernel is running.
-            unsafe { result::memcpy_dtoh_sync(&mut content, band) }
-                .map_err(|error| driver_error("cuMemcpyDtoH", error))?;
+            unsafe { call!(self.driver, cuMemcpyDtoH_v2(target, band, BAND_BYTES)) }?;
             if content != [FILL; BAND_BYTES] {
                 damaged += 1;
                 self.fill(band, BAND_BYTES)?;
@@ -115,10 +113,9 @@ impl Cuda {
 
     /// Fills memory of the arena, in stream order.
     fn fill(&self, address: u64, bytes: usize) -> Result<()> {
-        make_current(self.context)?;
+        self.make_current()?;
         // SAFETY: the callers' ranges lie in what they took from the arena.
-        unsafe { result::memset_d8_async(address, FILL, bytes, self.stream()) }
-            .map_err(|error| driver_error("cuMemsetD8Async", error))
+        unsafe { call!(self.driver, cuMemsetD8Async(address, FILL, bytes, self.stream())) }
     }
 }
 
@@ -138,7 +135,8 @@ mod tests {
         let zero = |address| {
             cuda.synchronize().unwrap();
             // SAFETY: one byte beside a buffer, inside its bands.
-            unsafe { result::memcpy_htod_sync(address, &[0u8]) }.unwrap();
+            unsafe { call!(cuda.driver, cuMemcpyHtoD_v2(address, [0u8].as_ptr().cast(), 1)) }
+                .unwrap();
         };
         let bytes = 300;
         let address = cuda.allocate(bytes).unwrap();

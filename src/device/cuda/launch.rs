@@ -10,7 +10,7 @@ use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
 use crate::device::cuda::Work;
-use crate::device::cuda::check;
+use crate::device::cuda::driver::call;
 use crate::error::Result;
 
 /// How a kernel is started.
@@ -70,9 +70,11 @@ impl Cuda {
         // mirror; the driver copies it before the call returns. The stream and function belong to
         // the context that is current, and outlive this call. The buffers that the parameters point
         // to are freed only after the stream has passed this launch (see `Buffer`).
-        let code = unsafe {
-            sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), ptr::null_mut())
-        };
-        check("cuLaunchKernelEx", code)
+        unsafe {
+            call!(
+                self.driver,
+                cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), ptr::null_mut())
+            )
+        }
     }
 }

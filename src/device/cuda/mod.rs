@@ -10,6 +10,7 @@ mod arena;
 mod buffer;
 mod card;
 mod conditional;
+mod driver;
 mod event;
 mod graph;
 mod guard;
@@ -21,17 +22,19 @@ mod upload;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::arena::Arena;
 use crate::device::cuda::card::Card;
+use crate::device::cuda::driver::Driver;
+use crate::device::cuda::driver::call;
 use crate::device::cuda::guard::Guards;
 use crate::device::cuda::stream::Streams;
 use crate::device::cuda::upload::Ring;
@@ -57,6 +60,8 @@ const BLOCK_BYTES: usize = 64 << 20;
 
 /// A GPU that is ready to compute; its parts are the crate's own.
 pub struct Cuda {
+    /// Every call goes through this; see [`call`].
+    driver: Driver,
     card: Card,
     /// Whether kernels round to bf16 wherever diffusers' bf16 pipeline does: mode `original`.
     like_diffusers: AtomicBool,
@@ -94,20 +99,6 @@ impl fmt::Debug for Cuda {
     }
 }
 
-/// An error of the driver as ours.
-fn driver_error(call: &'static str, error: result::DriverError) -> Error {
-    let name = error
-        .error_name()
-        .map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned());
-    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
-    Error::Cuda { call, reason: format!("{name}: {}", text.unwrap_or_default()) }
-}
-
-/// Turns the code of a raw driver call into a result.
-fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
-    code.result().map_err(|error| driver_error(call, error))
-}
-
 impl Cuda {
     /// Opens GPU `index`.
     ///
@@ -120,16 +111,19 @@ impl Cuda {
 
     /// As [`Self::open`], for tests with guarded buffers.
     pub(crate) fn open_guarded(index: usize, guard: Option<Guard>) -> Result<Arc<Self>> {
-        let card = Card::new(index)?;
+        let driver = Driver::default();
+        let card = Card::new(&driver, index)?;
+        let mut context = ptr::null_mut();
         // SAFETY: the handle comes from cuDeviceGet; the context is released in `drop`.
-        let context = unsafe { result::primary_ctx::retain(card.handle) }
-            .map_err(|error| driver_error("cuDevicePrimaryCtxRetain", error))?;
-        make_current(context)?;
+        unsafe { call!(driver, cuDevicePrimaryCtxRetain(&mut context, card.handle)) }?;
+        // SAFETY: retained above.
+        unsafe { call!(driver, cuCtxSetCurrent(context)) }?;
         Ok(Arc::new(Self {
+            streams: Streams::new(&driver)?,
+            driver,
             card,
             like_diffusers: AtomicBool::new(false),
             context,
-            streams: Streams::new()?,
             arena: Mutex::default(),
             ring: Ring::default(),
             profile: profile::Slot::default(),
@@ -137,6 +131,12 @@ impl Cuda {
             functions: Mutex::default(),
             modules: Mutex::default(),
         }))
+    }
+
+    /// Makes the context the one of this thread: driver calls act on the current context.
+    fn make_current(&self) -> Result<()> {
+        // SAFETY: retained as long as `self`.
+        unsafe { call!(self.driver, cuCtxSetCurrent(self.context)) }
     }
 
     /// The GPU's name.
@@ -187,10 +187,17 @@ impl Cuda {
     /// # Errors
     /// [`Error::Cuda`].
     pub(crate) fn free_bytes(&self) -> Result<usize> {
-        make_current(self.context)?;
-        let (free, _) =
-            result::mem_get_info().map_err(|error| driver_error("cuMemGetInfo", error))?;
+        self.make_current()?;
+        let free = self.free_in_driver()?;
         Ok(free + self.arena.lock().unwrap_or_else(PoisonError::into_inner).free_bytes())
+    }
+
+    /// Bytes that the driver has free, in the current context.
+    fn free_in_driver(&self) -> Result<usize> {
+        let [mut free, mut total] = [0; 2];
+        // SAFETY: writes two numbers.
+        unsafe { call!(self.driver, cuMemGetInfo_v2(&mut free, &mut total)) }?;
+        Ok(free)
     }
 
     /// Device memory for `bytes`; its content is undefined.
@@ -222,8 +229,7 @@ impl Cuda {
                 for unused in arena.take_unused_blocks() {
                     // SAFETY: a block of this function in which no buffer lies, and the stream is
                     // past all work that used one.
-                    unsafe { result::free_sync(unused) }
-                        .map_err(|error| driver_error("cuMemFree", error))?;
+                    unsafe { call!(self.driver, cuMemFree_v2(unused)) }?;
                 }
                 self.take_from_driver(block)?
             }
@@ -240,19 +246,21 @@ impl Cuda {
 
     /// An allocation of the driver, which the caller sees to being freed.
     fn take_from_driver(&self, bytes: usize) -> Result<u64> {
-        make_current(self.context)?;
-        // SAFETY: allocates, and touches nothing that is there.
-        unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                Error::no_room(bytes, result::mem_get_info().map_or(0, |(free, _)| free))
-            }
-            _ => driver_error("cuMemAlloc", error),
-        })
+        self.make_current()?;
+        let mut address = 0;
+        // SAFETY: allocates, and touches nothing that is there; writes one address.
+        let given = unsafe {
+            call!(self.driver, cuMemAlloc_v2(&mut address, bytes), CUDA_ERROR_OUT_OF_MEMORY)
+        }?;
+        if !given {
+            return Err(Error::no_room(bytes, self.free_in_driver().unwrap_or(0)));
+        }
+        Ok(address)
     }
 
     /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
     fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
-        make_current(self.context)?;
+        self.make_current()?;
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut function = match functions.get(entry).copied() {
             Some(function) if smem_bytes <= function.smem_bytes => return Ok(function.handle),
@@ -264,8 +272,7 @@ impl Cuda {
                 sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             let value = i32::try_from(smem_bytes).unwrap_or(i32::MAX);
             // SAFETY: the handle belongs to a module that stays loaded.
-            unsafe { result::function::set_function_attribute(function.handle, attribute, value) }
-                .map_err(|error| driver_error("cuFuncSetAttribute", error))?;
+            unsafe { call!(self.driver, cuFuncSetAttribute(function.handle, attribute, value)) }?;
             function.smem_bytes = smem_bytes;
         }
         functions.insert(entry.to_owned(), function);
@@ -287,17 +294,18 @@ impl Cuda {
             Some(loaded) => *loaded,
             None => {
                 let text = CString::new(module.ptx).map_err(|_| missing())?;
+                let (image, mut handle) = (text.as_ptr().cast(), ptr::null_mut());
                 // SAFETY: `text` is PTX that ends with NUL; unloaded in `drop`.
-                let handle = unsafe { result::module::load_data(text.as_ptr().cast()) }
-                    .map_err(|error| driver_error("cuModuleLoadData", error))?;
+                unsafe { call!(self.driver, cuModuleLoadData(&mut handle, image)) }?;
                 modules.insert((module.op, module.tier), LoadedModule(handle));
                 LoadedModule(handle)
             }
         };
         let name = CString::new(entry).map_err(|_| missing())?;
-        // SAFETY: the module was loaded above and stays so.
-        unsafe { result::module::get_function(loaded.0, name) }
-            .map_err(|error| driver_error("cuModuleGetFunction", error))
+        let mut function = ptr::null_mut();
+        // SAFETY: the module was loaded above and stays so; `name` ends with NUL.
+        unsafe { call!(self.driver, cuModuleGetFunction(&mut function, loaded.0, name.as_ptr())) }?;
+        Ok(function)
     }
 }
 
@@ -306,27 +314,20 @@ impl Drop for Cuda {
         // What fails here has no one to be told: the process or the engine is ending. After an error
         // of the GPU every call fails, but the context must be released all the same.
         let _ = self.synchronize();
-        self.ring.free();
+        self.ring.free(&self.driver);
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         for block in arena.blocks() {
             // SAFETY: a block of `take_from_arena`; nothing uses it, since the stream is idle and
             // every `Buffer` holds an `Arc` of this.
-            let _ = unsafe { result::free_sync(block) };
+            let _ = unsafe { call!(self.driver, cuMemFree_v2(block)) };
         }
         let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (_, module) in modules.drain() {
             // SAFETY: loaded in `load`; no kernel of it runs.
-            let _ = unsafe { result::module::unload(module.0) };
+            let _ = unsafe { call!(self.driver, cuModuleUnload(module.0)) };
         }
-        self.streams.destroy();
+        self.streams.destroy(&self.driver);
         // SAFETY: retained in `open`.
-        let _ = unsafe { result::primary_ctx::release(self.card.handle) };
+        let _ = unsafe { call!(self.driver, cuDevicePrimaryCtxRelease_v2(self.card.handle)) };
     }
-}
-
-/// Makes the context the one of this thread: driver calls act on the current context.
-fn make_current(context: sys::CUcontext) -> Result<()> {
-    // SAFETY: the context is retained as long as the `Cuda` that it belongs to.
-    unsafe { result::ctx::set_current(context) }
-        .map_err(|error| driver_error("cuCtxSetCurrent", error))
 }

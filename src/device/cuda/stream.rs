@@ -1,15 +1,15 @@
 //! The stream of all work, and a second one that only records the bodies of branches.
 #![expect(unsafe_code, reason = "calls of the CUDA driver")]
 
+use std::ptr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::Driver;
+use crate::device::cuda::driver::call;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -26,19 +26,22 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Streams of the current context, which do not wait for the default stream.
-    pub(super) fn new() -> Result<Self> {
-        let new = || {
-            result::stream::create(result::stream::StreamKind::NonBlocking)
-                .map_err(|error| driver_error("cuStreamCreate", error))
+    pub(super) fn new(driver: &Driver) -> Result<Self> {
+        let new = || -> Result<_> {
+            let mut stream = ptr::null_mut();
+            let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+            // SAFETY: writes one handle; ended in `destroy`.
+            unsafe { call!(driver, cuStreamCreate(&mut stream, flags)) }?;
+            Ok(stream)
         };
         Ok(Self { work: new()?, body: new()?, in_body: AtomicBool::new(false) })
     }
 
     /// Ends the streams, which are idle and not used any more.
-    pub(super) fn destroy(&self) {
+    pub(super) fn destroy(&self, driver: &Driver) {
         for stream in [self.work, self.body] {
             // SAFETY: made in `new`; the caller says that nobody uses it.
-            let _ = unsafe { result::stream::destroy(stream) };
+            let _ = unsafe { call!(driver, cuStreamDestroy_v2(stream)) };
         }
     }
 
@@ -73,9 +76,8 @@ impl Cuda {
             let reason = "expected no wait for the GPU inside a branch that is being recorded";
             return Err(Error::Cuda { call: "cuStreamSynchronize", reason: reason.into() });
         }
-        make_current(self.context)?;
+        self.make_current()?;
         // SAFETY: the stream lives as long as `self`.
-        unsafe { result::stream::synchronize(self.streams.work) }
-            .map_err(|error| driver_error("cuStreamSynchronize", error))
+        unsafe { call!(self.driver, cuStreamSynchronize(self.streams.work)) }
     }
 }

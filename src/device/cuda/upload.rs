@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::ptr;
 use std::slice;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -10,13 +11,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytemuck::Pod;
-use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
 use crate::device::cuda::buffer::Buffer;
-use crate::device::cuda::driver_error;
-use crate::device::cuda::make_current;
+use crate::device::cuda::driver::Driver;
+use crate::device::cuda::driver::call;
 use crate::error::Result;
 
 /// Large enough for the full speed of the bus, small enough to fill one while another is copied.
@@ -42,12 +42,11 @@ struct Slot {
 unsafe impl Send for Slot {}
 
 impl Slot {
-    fn new() -> Result<Self> {
-        // SAFETY: freed in `Ring::free`.
-        let memory = unsafe { result::malloc_host(SLOT_BYTES, 0) }
-            .map_err(|error| driver_error("cuMemHostAlloc", error))?;
-        let copied = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
-            .map_err(|error| driver_error("cuEventCreate", error))?;
+    fn new(driver: &Driver) -> Result<Self> {
+        let mut memory = ptr::null_mut();
+        // SAFETY: writes one address; freed in `Ring::free`.
+        unsafe { call!(driver, cuMemHostAlloc(&mut memory, SLOT_BYTES, 0)) }?;
+        let copied = driver.event(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
         let memory: *mut u8 = memory.cast();
         // SAFETY: the allocation is that long.
         unsafe { memory.write_bytes(0, SLOT_BYTES) };
@@ -67,28 +66,27 @@ impl Slot {
 impl Ring {
     /// A buffer that nothing is being copied from: a new one while there are few, else the oldest.
     /// The caller has it for itself, so that no lock is held while it is filled.
-    fn take(&self) -> Result<Slot> {
+    fn take(&self, driver: &Driver) -> Result<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() < SLOTS {
-            return Slot::new();
+            return Slot::new(driver);
         }
         let slot = slots.pop_front();
         drop(slots);
-        let slot = slot.map_or_else(Slot::new, Ok)?;
+        let slot = slot.map_or_else(|| Slot::new(driver), Ok)?;
         // SAFETY: the event lives as long as the slot.
-        unsafe { result::event::synchronize(slot.copied) }
-            .map_err(|error| driver_error("cuEventSynchronize", error))?;
+        unsafe { call!(driver, cuEventSynchronize(slot.copied)) }?;
         Ok(slot)
     }
 
     /// Frees all buffers; the stream is idle.
-    pub(super) fn free(&mut self) {
+    pub(super) fn free(&mut self, driver: &Driver) {
         let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
         for slot in slots.drain(..) {
             // SAFETY: made in `Slot::new`; no copy is running and nobody has the slot.
-            let _ = unsafe { result::event::destroy(slot.copied) };
+            let _ = unsafe { call!(driver, cuEventDestroy_v2(slot.copied)) };
             // SAFETY: as above.
-            let _ = unsafe { result::free_host(slot.memory.cast()) };
+            let _ = unsafe { call!(driver, cuMemFreeHost(slot.memory.cast())) };
         }
     }
 }
@@ -116,22 +114,23 @@ impl Buffer {
     ) -> Result<()> {
         assert_eq!(len * size_of::<T>(), self.bytes(), "an upload fills its buffer");
         let cuda = self.cuda();
-        make_current(cuda.context)?;
+        cuda.make_current()?;
         let run = SLOT_BYTES / size_of::<T>();
         for start in (0..len).step_by(run) {
             let range = start..len.min(start + run);
-            let mut slot = cuda.ring.take()?;
+            let mut slot = cuda.ring.take(&cuda.driver)?;
             let values = slot.values(range.len());
             fill(range.clone(), values);
             // `fill` may have waited for other work of the pool, which may have been another GPU's.
-            make_current(cuda.context)?;
+            cuda.make_current()?;
             let target = self.address() + (start * size_of::<T>()) as u64;
+            let (source, bytes) = (values.as_ptr().cast(), size_of_val(values));
             // SAFETY: the range lies in this buffer; the slot is not written before its event.
-            unsafe { result::memcpy_htod_async(target, values, cuda.stream()) }
-                .map_err(|error| driver_error("cuMemcpyHtoDAsync", error))?;
+            unsafe {
+                call!(cuda.driver, cuMemcpyHtoDAsync_v2(target, source, bytes, cuda.stream()))
+            }?;
             // SAFETY: event and stream live on.
-            unsafe { result::event::record(slot.copied, cuda.stream()) }
-                .map_err(|error| driver_error("cuEventRecord", error))?;
+            unsafe { call!(cuda.driver, cuEventRecord(slot.copied, cuda.stream())) }?;
             let mut slots = cuda.ring.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.push_back(slot);
         }
