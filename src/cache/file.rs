@@ -10,7 +10,6 @@
 //! threshold = 0.16
 //! ```
 
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -24,6 +23,7 @@ use crate::cache::Preset;
 use crate::cache::RoundingChoice;
 use crate::error::Error;
 use crate::error::Result;
+use crate::files;
 
 /// The keys that are not about both lists alike.
 #[derive(Debug, Default, Deserialize)]
@@ -46,9 +46,7 @@ impl Own {
 /// # Errors
 /// [`Error::Read`] if the file cannot be read; as [`parse`].
 pub fn read(path: &Path) -> Result<Option<CacheOptions>> {
-    let text =
-        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+    parse(&files::read_text(path)?, path)
 }
 
 /// The options in the text of a file; `path` is for messages.

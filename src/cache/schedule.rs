@@ -50,6 +50,9 @@ impl CacheOptions {
     ) -> Result<Vec<ListSchedule>> {
         let all = double + single;
         let joint = self.layout == Layout::SplitJoint;
+        for options in [&self.double, &self.single] {
+            check_values(options)?;
+        }
         let lists = match self.layout {
             Layout::Unified if self.double != self.single => refuse(
                 "cache-layout",
@@ -69,7 +72,7 @@ impl CacheOptions {
             ],
         };
         let list = |(name, blocks, options, compared): (_, std::ops::Range<usize>, _, _)| {
-            check(options, name, blocks.len())?;
+            check_blocks(options, name, blocks.len())?;
             let (known, actions) = known_steps(options, steps)?;
             let blocks = CachedBlocks {
                 // Behind the last list only the image is read.
@@ -101,13 +104,9 @@ impl CacheOptions {
     }
 }
 
-/// Fails for a value that makes no sense with so many blocks.
-fn check(options: &ListOptions, name: ListName, blocks: usize) -> Result<()> {
-    let ListOptions { fn_blocks, bn_blocks, threshold, warmup_interval, taylor_order, .. } =
-        *options;
-    if fn_blocks == 0 {
-        refuse("cache-fn", "expected at least 1 block, whose effect is compared, found 0".into())?;
-    }
+/// Fails if a list of so many blocks has none that can be skipped.
+fn check_blocks(options: &ListOptions, name: ListName, blocks: usize) -> Result<()> {
+    let ListOptions { fn_blocks, bn_blocks, .. } = *options;
     if fn_blocks + bn_blocks >= blocks {
         refuse(
             "cache-fn",
@@ -116,6 +115,15 @@ fn check(options: &ListOptions, name: ListName, blocks: usize) -> Result<()> {
                  that some can be skipped; found {fn_blocks} + {bn_blocks}"
             ),
         )?;
+    }
+    Ok(())
+}
+
+/// Fails for a value that makes no sense with any model.
+fn check_values(options: &ListOptions) -> Result<()> {
+    let ListOptions { fn_blocks, threshold, warmup_interval, taylor_order, .. } = *options;
+    if fn_blocks == 0 {
+        refuse("cache-fn", "expected at least 1 block, whose effect is compared, found 0".into())?;
     }
     if !threshold.is_finite() || threshold < 0.0 {
         refuse("cache-threshold", format!("expected a number from 0 on, found {threshold}"))?;

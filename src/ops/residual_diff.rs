@@ -151,12 +151,11 @@ pub fn residual_diff(
 
 /// The two words of an f64, low word first.
 fn words(value: f64) -> [u32; 2] {
-    let bits = value.to_bits();
-    [(bits & u64::from(u32::MAX)) as u32, (bits >> 32) as u32]
+    bytemuck::cast(value.to_bits())
 }
 
 fn from_words(low: u32, high: u32) -> f64 {
-    f64::from_bits(u64::from(low) | u64::from(high) << 32)
+    f64::from_bits(bytemuck::cast([low, high]))
 }
 
 impl Limits {

@@ -89,9 +89,11 @@ fn cuda_double_block_agrees_with_the_cpu() {
         let input: Tensor<Act, 2> = gpu::act(device, [SEQ, config.hidden_size()], 3);
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
-        let Workspace { mut next, mut scratch, .. } = Workspace::new(device, &config, SEQ).unwrap();
+        let Workspace { streams: [mut next, ..], mut scratch } =
+            Workspace::new(device, &config, SEQ).unwrap();
         let vectors = modulation.double(0);
-        double_block::forward(&mut next, &mut scratch, &input, &weights, &vectors, &prepared)
+        let out = &mut next;
+        double_block::forward(out, None, &mut scratch, &input, &weights, &vectors, &prepared)
             .unwrap();
         gpu::host(next)
     });
@@ -113,9 +115,11 @@ fn cuda_single_block_agrees_with_the_cpu() {
         let input: Tensor<Act, 2> = gpu::act(device, [SEQ, hidden], 3);
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
-        let Workspace { mut next, mut scratch, .. } = Workspace::new(device, &config, SEQ).unwrap();
+        let Workspace { streams: [mut next, ..], mut scratch } =
+            Workspace::new(device, &config, SEQ).unwrap();
         let vectors = modulation.single(0);
-        single_block::forward(&mut next, &mut scratch, &input, &weights, vectors, &prepared)
+        let out = &mut next;
+        single_block::forward(out, None, &mut scratch, &input, &weights, vectors, &prepared)
             .unwrap();
         gpu::host(next)
     });

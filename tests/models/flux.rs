@@ -7,6 +7,7 @@ use flux_rt::device::Tensor;
 use flux_rt::files::File;
 use flux_rt::model::config::FluxConfig;
 use flux_rt::model::flux;
+use flux_rt::model::flux::CacheStep;
 use flux_rt::model::flux::ModulationLayout;
 use flux_rt::model::flux::Prepared;
 use flux_rt::model::flux::Workspace;
@@ -151,6 +152,7 @@ fn blocks_one_by_one() {
             let vectors = modulation.double(index);
             double_block::forward(
                 &mut out,
+                None,
                 &mut scratch,
                 &input,
                 weights,
@@ -179,8 +181,16 @@ fn blocks_one_by_one() {
             let mut scratch = Workspace::new(&Device::Cpu, config, seq).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.single(index);
-            single_block::forward(&mut out, &mut scratch, &input, weights, vectors, &case.prepared)
-                .unwrap();
+            single_block::forward(
+                &mut out,
+                None,
+                &mut scratch,
+                &input,
+                weights,
+                vectors,
+                &case.prepared,
+            )
+            .unwrap();
             case.check(&format!("single.{index}.hidden"), out.host(), BLOCK);
             if index == 0 {
                 case.check("single.0.norm", scratch.normed.host(), BLOCK);
@@ -203,6 +213,7 @@ fn whole(case: &Case) -> Tensor<Act, 2> {
     flux::forward(
         &mut velocity,
         &mut workspace,
+        CacheStep::none(),
         latents,
         &case.weights,
         &case.prepared,
@@ -255,7 +266,8 @@ fn every_step_of_a_whole_run() {
         let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
         for index in 0..sigmas.shape()[0] - 1 {
             let input = latents.matrix();
-            flux::forward(&mut velocity, &mut workspace, input, &weights, &prepared, &step)
+            let cache = CacheStep::none();
+            flux::forward(&mut velocity, &mut workspace, cache, input, &weights, &prepared, &step)
                 .unwrap();
             let what = format!("{name} velocity {index}");
             let golden = expected.values(&format!("pipeline.velocity.{index}"));

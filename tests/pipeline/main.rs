@@ -55,8 +55,7 @@ fn request(pipeline: &str) -> Request {
         seed: run["seed"].as_u64().unwrap(),
         rng: Rng::TorchCpu,
         max_sequence_length: Some(number(&run["max_sequence_length"])),
-        vae_tiling: false,
-        latents: None,
+        ..Request::default()
     }
 }
 

@@ -166,7 +166,7 @@ impl Cuda {
 
     /// Whether kernels started from now on round as diffusers' bf16 pipeline does, to bf16 after
     /// every operation of PyTorch, instead of once at the end.
-    pub(crate) fn set_round_like_diffusers(&self, on: bool) {
+    pub fn set_round_like_diffusers(&self, on: bool) {
         self.like_diffusers.store(on, Ordering::Relaxed);
     }
 

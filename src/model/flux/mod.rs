@@ -199,6 +199,14 @@ pub struct CacheStep<'a> {
     pub actions: &'a [StepAction],
 }
 
+impl CacheStep<'_> {
+    /// Every block is computed.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { lists: &mut [], actions: &[] }
+    }
+}
+
 /// `velocity [I, out_channels]` of the packed latents `[I, in_channels]` at the step that `step`
 /// `[1]` counts, a row of `prepared.modulation`. Blocks that are in no list are computed.
 ///

@@ -34,7 +34,8 @@ pub(in crate::ops) fn taylor_update(
             value = next;
         }
     }
-    series.clock.host_mut().copy_from_slice(&[step, fresh as u32]);
+    let known = u32::try_from(fresh).unwrap_or_default();
+    series.clock.host_mut().copy_from_slice(&[step, known]);
 }
 
 pub(in crate::ops) fn taylor_forecast(
