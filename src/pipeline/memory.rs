@@ -240,7 +240,7 @@ mod tests {
     fn activations_of_flux_dev() {
         let Need { weights, reserve, session, encode, decode, decode_tiled } = picture(1024, false);
         assert_eq!((weights, reserve, decode_tiled), (0, 0, decode));
-        assert!(near(session, 0.4055), "{session}");
+        assert!(near(session, 0.4338), "{session}");
         assert!(near(encode, 0.065), "{encode}");
         // 640 channels of 1024 x 1024, and 8 / 5 of that.
         assert_eq!(decode, (1024 * 1024 * 640 * 2) * 8 / 5);
@@ -281,8 +281,8 @@ mod tests {
         assert_eq!(error.exit_code(), 5);
         assert_eq!(
             error.to_string(),
-            "expected 37.58 GB of free GPU memory, found 24.00 GB: weights 33.75 GB, denoising \
-             0.41 GB, VAE decoder 2.15 GB, kernels and driver 1.27 GB; use another GPU with --device \
+            "expected 37.60 GB of free GPU memory, found 24.00 GB: weights 33.75 GB, denoising \
+             0.43 GB, VAE decoder 2.15 GB, kernels and driver 1.27 GB; use another GPU with --device \
              cuda:N, or the CPU with --device cpu"
         );
     }

@@ -5,6 +5,7 @@
 mod data;
 
 mod bench;
+mod cache;
 mod help;
 mod inspect;
 mod interrupt;

@@ -13,7 +13,7 @@ use crate::small_args;
 fn stdout_carries_paths_only() {
     let desk = Desk::new();
     for progress in ["auto", "bar", "json", "none"] {
-        let args = ["--prompt", "x", "--progress", progress, "--cache", "conservative"];
+        let args = ["--prompt", "x", "--progress", progress, "--cache", "aggressive"];
         let answer = desk.small_run("dev", &args);
         assert_eq!(answer.succeeds().stdout.lines().count(), 1, "{progress}: {}", answer.stdout);
         assert!(desk.path(answer.stdout.trim_end()).is_file(), "{progress}");
