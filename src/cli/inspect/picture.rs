@@ -61,6 +61,10 @@ fn in_words(
         for (field, value) in fields {
             let _ = match value {
                 Value::String(value) => writeln!(text, "  {field:<20} {}", printable(value)),
+                Value::Object(record) if field == "cache_record" => cache_in_words(record)
+                    .try_for_each(|(name, value)| {
+                        writeln!(text, "  cache {name:<14} {}", printable(&value))
+                    }),
                 Value::Object(files) => files.iter().try_for_each(|(file, digest)| {
                     let digest = digest.as_str().unwrap_or_default();
                     writeln!(text, "  {:<20} {} sha256 {digest}", "weights", printable(file))
@@ -77,6 +81,23 @@ fn in_words(
         let _ = writeln!(text, "  {:<20} {}", printable(keyword), printable(&start));
     }
     text
+}
+
+/// Options and decisions of a cache, a line each.
+fn cache_in_words(
+    record: &serde_json::Map<String, Value>,
+) -> impl Iterator<Item = (String, String)> + '_ {
+    record.iter().flat_map(|(name, value)| match value {
+        Value::Object(lists) if name == "lists" => lists
+            .iter()
+            .map(|(list, decided)| {
+                let steps = format!("cached_steps {}", decided["cached_steps"]);
+                (list.clone(), format!("{steps}, residual_diffs {}", decided["residual_diffs"]))
+            })
+            .collect(),
+        Value::String(value) => vec![(name.clone(), value.clone())],
+        other => vec![(format!("{name} options"), other.to_string())],
+    })
 }
 
 /// Width and height of a PNG whose pixels are in a form that this program does not write: neither
