@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use flux_rt::Error;
+use flux_rt::cache::Preset;
 use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::elastic::Mode;
@@ -26,9 +27,9 @@ use crate::golden;
 /// one after the other.
 const STAGE: f64 = 1e-2;
 /// Latents after all steps.
-const LATENTS: f64 = 2e-2;
+pub(crate) const LATENTS: f64 = 2e-2;
 /// Of the picture, in decibels.
-const PSNR: f64 = 35.0;
+pub(crate) const PSNR: f64 = 35.0;
 
 /// What the host may call between the first and the last step: it launches the recorded step and
 /// looks whether one is done.
@@ -45,16 +46,16 @@ fn demo() -> String {
     golden::data::path("models/demo").to_string_lossy().into_owned()
 }
 
-fn engine(device: DeviceChoice, mode: Mode) -> Engine {
+pub(crate) fn engine(device: DeviceChoice, mode: Mode) -> Engine {
     Engine::builder().model(demo()).device(device).dtype(DType::Bf16).mode(mode).build().unwrap()
 }
 
-fn request(prompt: &str, seed: u64) -> Request {
+pub(crate) fn request(prompt: &str, seed: u64) -> Request {
     Request { prompt: Some(prompt.to_owned()), seed, ..Request::default() }
 }
 
 /// Relative L2 of finite numbers.
-fn distance(what: &str, actual: &[f32], expected: &[f32]) -> f64 {
+pub(crate) fn distance(what: &str, actual: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(actual.len(), expected.len(), "{what}");
     assert!(actual.iter().chain(expected).all(|value| value.is_finite()), "{what} is finite");
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum();
@@ -64,7 +65,7 @@ fn distance(what: &str, actual: &[f32], expected: &[f32]) -> f64 {
     (error / norm).sqrt()
 }
 
-fn psnr(actual: &Generated, expected: &Generated) -> f64 {
+pub(crate) fn psnr(actual: &Generated, expected: &Generated) -> f64 {
     let pairs = actual.image.data.iter().zip(&expected.image.data);
     let error: f64 = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 * expected.image.data.len() as f64 / error).log10()
@@ -130,6 +131,11 @@ fn cuda_between_steps_only_graphs_are_launched_and_events_looked_at() {
     let cases = [
         ("every step computed", plain(), request("a red apple", 7)),
         ("another size", plain(), Request { width: Some(160), ..request("a blue car", 8) }),
+        (
+            "a cache",
+            plain(),
+            Request { cache: Preset::Aggressive.options(), ..request("a cat", 3) },
+        ),
     ];
     for (what, mut engine, request) in cases {
         let Device::Cuda(cuda) = engine.device().clone() else { unreachable!("it is a GPU's") };

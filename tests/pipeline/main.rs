@@ -11,6 +11,7 @@ mod common;
 mod golden;
 
 mod cuda;
+mod cuda_cache;
 mod demo;
 
 use std::ops::ControlFlow;
