@@ -1,6 +1,7 @@
 //! `flux-rt bench`: how long loading, each phase and each kernel take.
 
 mod gpu_sampler;
+mod steps;
 mod table;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use crate::cli::args::BenchArgs;
 use crate::cli::args::SpeedArgs;
 use crate::cli::bench::gpu_sampler::GpuLoad;
 use crate::cli::bench::gpu_sampler::GpuSampler;
+use crate::cli::bench::steps::Steps;
 use crate::cli::bench::table::kernel_json;
 use crate::cli::bench::table::kernel_table;
 use crate::cli::job;
@@ -35,6 +37,8 @@ const PROMPT: &str = "a photograph of a red fox in the snow, early morning light
 struct Report {
     settings: Settings,
     runs: Vec<Timings>,
+    /// Of the last run.
+    steps: Steps,
     memory: Option<GpuMemory>,
     /// Driver allocations during the measured runs: none in the steady state.
     allocations_in_runs: Option<usize>,
@@ -93,8 +97,11 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         Device::Cpu => None,
     };
     let mut timings = Vec::with_capacity(runs);
+    let mut steps = Steps::default();
     for run in 0..runs {
-        timings.push(engine.generate(&request(warmup + run))?.timings);
+        let made = engine.generate(&request(warmup + run))?;
+        timings.push(made.timings);
+        steps = Steps::of(made);
     }
     let load = sampler.and_then(GpuSampler::stop);
     let after = engine.gpu_memory();
@@ -105,6 +112,7 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
     let report = Report {
         settings,
         runs: timings,
+        steps,
         memory: after,
         allocations_in_runs: after.zip(before).map(|(after, before)| after.allocations - before),
         loaded_bytes,
@@ -167,6 +175,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "loaded_bytes": report.loaded_bytes,
         "load_gb_per_s": load_rate(engine, report),
         "phases": phase_values,
+        "steps_on_device": report.steps.json(),
         "peak_memory_bytes": report.memory.map(|memory| memory.peak_bytes),
         "driver_allocations_in_runs": report.allocations_in_runs,
         "gpu": report.load.map(|load| load.json()),
@@ -197,6 +206,7 @@ fn text(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> Stri
         text += &format!("{phase:<12} {median:>9.2}    {min:>9.2} {max:>9.2}\n");
     }
     text += &format!("{} runs, each with a prompt of its own\n", report.runs.len());
+    text += &report.steps.text();
     if let Some(memory) = report.memory {
         let peak = memory.peak_bytes as f64 / 1e9;
         let grown = report.allocations_in_runs.unwrap_or_default();
