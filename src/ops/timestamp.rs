@@ -30,9 +30,7 @@ pub enum Edge {
 /// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn timestamp(stamps: &mut Tensor<u32, 2>, step: &Tensor<u32, 1>, edge: Edge) -> Result<()> {
     let [steps, columns] = stamps.shape();
-    expect(OP, "stamps", columns == 4, || {
-        ("[steps, 4]".into(), format!("[{steps}, {columns}]"))
-    })?;
+    expect(OP, "stamps", columns == 4, || ("[steps, 4]".into(), format!("[{steps}, {columns}]")))?;
     expect_shape(OP, "step", step.shape(), [1])?;
     if let Device::Cuda(cuda) = stamps.device() {
         return cuda::timestamp::timestamp(&cuda, stamps, step, edge);

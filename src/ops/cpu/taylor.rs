@@ -22,7 +22,8 @@ pub(in crate::ops) fn taylor_update(
         false => 1,
     };
     for row in 0..rows {
-        let effect = before.row(row).iter().zip(after.row(row)).map(|(before, after)| after - before);
+        let effect =
+            before.row(row).iter().zip(after.row(row)).map(|(before, after)| after - before);
         let mut value: Vec<f32> = effect.collect();
         for order in 0..fresh {
             let stored = &mut series.quotients.matrix_mut();
@@ -33,6 +34,7 @@ pub(in crate::ops) fn taylor_update(
             value = next;
         }
     }
+    #[expect(clippy::cast_possible_truncation, reason = "at most one more than before")]
     series.clock.host_mut().copy_from_slice(&[step, fresh as u32]);
 }
 
@@ -52,7 +54,10 @@ pub(in crate::ops) fn taylor_forecast(
         let mut factor = 1.0;
         for order in 0..known as usize {
             let quotient = quotients.row(order * rows + first_row + row);
-            values.iter_mut().zip(quotient).for_each(|(value, quotient)| *value += factor * quotient);
+            values
+                .iter_mut()
+                .zip(quotient)
+                .for_each(|(value, quotient)| *value += factor * quotient);
             factor *= elapsed / (order + 1) as f32;
         }
     });

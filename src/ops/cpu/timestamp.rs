@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Instant;
 
+use crate::ops::low_and_high;
 use crate::ops::timestamp::Edge;
 
 /// What times count from.
@@ -18,6 +19,6 @@ pub(in crate::ops) fn timestamp(stamps: &mut [u32], step: u32, edge: Edge) {
     let elapsed = START.elapsed();
     let time = elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos());
     if let Some(words) = words.first_chunk_mut() {
-        *words = [(time & u64::from(u32::MAX)) as u32, (time >> 32) as u32];
+        *words = low_and_high(time);
     }
 }

@@ -174,8 +174,7 @@ impl Counters {
         diff: Option<f32>,
         replay: Option<bool>,
     ) -> Verdict {
-        if limits.counting == Counting::Streak
-            && self.last_hit.is_none_or(|last| last + 1 != step)
+        if limits.counting == Counting::Streak && self.last_hit.is_none_or(|last| last + 1 != step)
         {
             self.continuous = 0;
         }
