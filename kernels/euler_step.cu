@@ -4,6 +4,7 @@
    Entry euler_step: grid (ceil(n / 2048), at least 1), 256 threads, no dynamic shared memory;
    launches of a module follow one another. At or past the last step it does nothing. */
 
+#include "common/last_block.cuh"
 #include "common/vector_io.cuh"
 
 #include <cstddef>
@@ -40,12 +41,8 @@ __device__ uint32_t euler_step_blocks_done;
 // The last block to finish increments the counter: by then all have read it.
 __device__ __forceinline__ void count_step(const EulerStepParams &params, uint32_t step) {
     __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        if (atomicAdd(&euler_step_blocks_done, 1u) == gridDim.x - 1) {
-            euler_step_blocks_done = 0;
-            *params.step = step + 1;
-        }
+    if (threadIdx.x == 0 && is_last_block(euler_step_blocks_done)) {
+        *params.step = step + 1;
     }
 }
 

@@ -1,14 +1,15 @@
 // Linear layers with their epilogue, portable tier (Ampere and newer):
 //   out [M, N] = activation(residual [M, N] + gate [N] * (a [M, K] W [N, K]^T + bias [N]))
-// for one or two row ranges with weights, bias and gate of their own. Oracle: src/ops/cpu/gemm.rs,
-// launcher: src/ops/cuda/gemm.rs.
+// for one or two row ranges with weights, bias and gate of their own; without an activation also
+//   difference [M, N] = out - from [M, N], of `out` as it is stored.
+// Oracle: src/ops/cpu/gemm.rs, launcher: src/ops/cuda/gemm.rs.
 //
-// Entries gemm_<tile>_<activation>; the layers with SiLU (embedders) and quick-GELU (CLIP) have few
-// rows, so the small tile alone has them:
-//   tile      threads   dynamic shared bytes   activations
-//   64x64     128       65,536                 none, silu, gelu_tanh, quick_gelu
-//   128x128   128       65,536                 none, gelu_tanh
-//   128x256   256       98,304                 none, gelu_tanh
+// Entries gemm_<tile>_<activation>, and gemm_<tile>_difference without an activation; the layers
+// with SiLU (embedders) and quick-GELU (CLIP) have few rows, so the small tile alone has them:
+//   tile      threads   dynamic shared bytes   entries
+//   64x64     128       65,536                 none, silu, gelu_tanh, quick_gelu, difference
+//   128x128   128       65,536                 none, gelu_tanh, difference
+//   128x256   256       98,304                 none, gelu_tanh, difference
 // Grid: (ceil(split / tile rows) + ceil((rows - split) / tile rows))
 //       * ceil(columns / tile columns).
 
@@ -46,9 +47,14 @@ struct GemmParams {
     int32_t gate_column[2];       // first column in gate_table per segment; negative: no gate
     int32_t raster_rows;          // row tiles that share a sweep over the columns, at least 1
     int32_t round_like_diffusers; // not 0: round to bf16 wherever PyTorch's bf16 tensors do
-    int32_t reserved;             // 0
+    // What follows is read by the entries with a difference.
+    int32_t difference_stride;
+    __nv_bfloat16 *difference; // [rows, columns], row stride difference_stride; no other operand
+    const __nv_bfloat16 *from; // [rows, columns], row stride from_stride; is not `out`
+    int32_t from_stride;
+    int32_t reserved; // 0
 };
-static_assert(sizeof(GemmParams) == 128, "mirrored by the launcher");
+static_assert(sizeof(GemmParams) == 152, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, out) == 0, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, a) == 8, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, residual) == 16, "mirrored by the launcher");
@@ -68,19 +74,19 @@ static_assert(offsetof(GemmParams, gate_stride) == 104, "mirrored by the launche
 static_assert(offsetof(GemmParams, gate_column) == 108, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, raster_rows) == 116, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, round_like_diffusers) == 120, "mirrored by the launcher");
-static_assert(offsetof(GemmParams, reserved) == 124, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, difference_stride) == 124, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, difference) == 128, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, from) == 136, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, from_stride) == 144, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, reserved) == 148, "mirrored by the launcher");
 
-// Finishes eight columns of a row.
+// Finishes eight columns of a row: `values` become what is stored, before its rounding.
 template <Activation ACTIVATION> class LinearEpilogue {
     const GemmParams &params;
     const TilePosition at;
     const int column;
     const bool gated;
     float bias[8], gate[8];
-
-    __device__ __forceinline__ bool inside(int tile_row) const {
-        return at.row + tile_row < at.row_end && column < params.columns;
-    }
 
   public:
     static constexpr bool LOADS_EARLY = ACTIVATION == Activation::None;
@@ -101,6 +107,10 @@ template <Activation ACTIVATION> class LinearEpilogue {
             const int64_t table_row = static_cast<int64_t>(*params.step) * params.gate_stride;
             load_8(gate, params.gate_table + table_row + params.gate_column[segment] + column);
         }
+    }
+
+    __device__ __forceinline__ bool inside(int tile_row) const {
+        return at.row + tile_row < at.row_end && column < params.columns;
     }
 
     __device__ __forceinline__ Loaded load(int tile_row) const {
@@ -143,7 +153,50 @@ template <Activation ACTIVATION> class LinearEpilogue {
     }
 };
 
-template <class Tile, Activation ACTIVATION>
+// The same, and the difference. It has entries of its own, since what it loads early takes
+// registers.
+class DifferenceEpilogue {
+    const GemmParams &params;
+    const TilePosition at;
+    const int column;
+    const LinearEpilogue<Activation::None> linear;
+
+  public:
+    static constexpr bool LOADS_EARLY = true;
+    struct Loaded {
+        uint4 residual, from;
+    };
+
+    __device__ __forceinline__ DifferenceEpilogue(const GemmParams &params, const TilePosition &at,
+                                                  int column)
+        : params(params), at(at), column(column), linear(params, at, column) {}
+
+    __device__ __forceinline__ Loaded load(int tile_row) const {
+        Loaded loaded = {linear.load(tile_row), make_uint4(0, 0, 0, 0)};
+        if (linear.inside(tile_row)) {
+            const int64_t row = at.row + tile_row;
+            loaded.from = load_raw_8(params.from + row * params.from_stride + column);
+        }
+        return loaded;
+    }
+
+    __device__ __forceinline__ void finish(int tile_row, float (&values)[8], Loaded loaded) const {
+        linear.finish(tile_row, values, loaded.residual);
+        if (!linear.inside(tile_row)) {
+            return;
+        }
+        float from[8];
+        unpack_8(from, loaded.from);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            values[i] = round_to_bf16(values[i]) - from[i];
+        }
+        const int64_t row = at.row + tile_row;
+        store_8(params.difference + row * params.difference_stride + column, values);
+    }
+};
+
+template <class Tile, class Epilogue>
 __device__ __forceinline__ void gemm(const GemmParams &params) {
     const TilePosition at = tile_position<Tile>(blockIdx.x, {params.rows, params.split},
                                                 tiles(params.columns, Tile::N), params.raster_rows);
@@ -158,7 +211,7 @@ __device__ __forceinline__ void gemm(const GemmParams &params) {
     multiply<Tile>(sums, a, b, tiles(params.k, Tile::K));
 
     const int column = first_column + epilogue_column<Tile>();
-    for_each_row<Tile>(sums, LinearEpilogue<ACTIVATION>(params, at, column));
+    for_each_row<Tile>(sums, Epilogue(params, at, column));
 }
 
 // Warps of 64x64 where the tile is large: a K step of 16 reads (64 + 64) x 32 bytes of shared
@@ -173,18 +226,22 @@ static_assert(Gemm128x256::THREADS == 256 && Gemm128x256::SHARED_BYTES == 98304,
 
 } // namespace flux_rt
 
-#define GEMM_ENTRY(name, tile, activation)                                                         \
+#define GEMM_ENTRY(name, tile, epilogue)                                                           \
     extern "C" __global__ void __launch_bounds__(flux_rt::tile::THREADS,                           \
                                                  flux_rt::tile::BLOCKS_PER_SM)                     \
         name(const __grid_constant__ flux_rt::GemmParams params) {                                 \
-        flux_rt::gemm<flux_rt::tile, flux_rt::Activation::activation>(params);                     \
+        using namespace flux_rt;                                                                   \
+        gemm<tile, epilogue>(params);                                                              \
     }
 
-GEMM_ENTRY(gemm_64x64_none, Gemm64x64, None)
-GEMM_ENTRY(gemm_64x64_silu, Gemm64x64, Silu)
-GEMM_ENTRY(gemm_64x64_gelu_tanh, Gemm64x64, GeluTanh)
-GEMM_ENTRY(gemm_64x64_quick_gelu, Gemm64x64, QuickGelu)
-GEMM_ENTRY(gemm_128x128_none, Gemm128x128, None)
-GEMM_ENTRY(gemm_128x128_gelu_tanh, Gemm128x128, GeluTanh)
-GEMM_ENTRY(gemm_128x256_none, Gemm128x256, None)
-GEMM_ENTRY(gemm_128x256_gelu_tanh, Gemm128x256, GeluTanh)
+GEMM_ENTRY(gemm_64x64_none, Gemm64x64, LinearEpilogue<Activation::None>)
+GEMM_ENTRY(gemm_64x64_silu, Gemm64x64, LinearEpilogue<Activation::Silu>)
+GEMM_ENTRY(gemm_64x64_gelu_tanh, Gemm64x64, LinearEpilogue<Activation::GeluTanh>)
+GEMM_ENTRY(gemm_64x64_quick_gelu, Gemm64x64, LinearEpilogue<Activation::QuickGelu>)
+GEMM_ENTRY(gemm_64x64_difference, Gemm64x64, DifferenceEpilogue)
+GEMM_ENTRY(gemm_128x128_none, Gemm128x128, LinearEpilogue<Activation::None>)
+GEMM_ENTRY(gemm_128x128_gelu_tanh, Gemm128x128, LinearEpilogue<Activation::GeluTanh>)
+GEMM_ENTRY(gemm_128x128_difference, Gemm128x128, DifferenceEpilogue)
+GEMM_ENTRY(gemm_128x256_none, Gemm128x256, LinearEpilogue<Activation::None>)
+GEMM_ENTRY(gemm_128x256_gelu_tanh, Gemm128x256, LinearEpilogue<Activation::GeluTanh>)
+GEMM_ENTRY(gemm_128x256_difference, Gemm128x256, DifferenceEpilogue)

@@ -1,4 +1,4 @@
-//! Kernels on the CPU, those with products of matrices and those with statistics: g++ compiles the
+//! Kernels on the CPU, those with products of matrices, with statistics or of the cache: g++ compiles the
 //! `.cu` files against `tools/cuda_emulator`, which runs them over ragged shapes with guard pages,
 //! poisoned copies and warps in random order.
 #![expect(
@@ -30,6 +30,11 @@ fn emulate(test: &str) {
 }
 
 #[test]
+fn add_scaled_and_taylor() {
+    emulate("test_taylor");
+}
+
+#[test]
 fn attention() {
     emulate("test_attention");
 }
@@ -57,4 +62,9 @@ fn groupnorm_silu() {
 #[test]
 fn layernorm_layernorm_modulate_and_rmsnorm() {
     emulate("test_norms");
+}
+
+#[test]
+fn residual_diff() {
+    emulate("test_residual_diff");
 }

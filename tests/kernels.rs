@@ -16,7 +16,16 @@ use modules::Module;
 use modules::Tier;
 
 /// Ops whose time decides a step's: no spill, no local memory.
-const HOT: [&str; 5] = ["gemm", "gemm_qkv", "attention", "conv2d", "layernorm_modulate"];
+const HOT: [&str; 8] = [
+    "gemm",
+    "gemm_qkv",
+    "attention",
+    "conv2d",
+    "layernorm_modulate",
+    "add_scaled",
+    "residual_diff",
+    "taylor",
+];
 
 /// ptxas ignores `setmaxnreg`, waits after every wgmma, or adds waits and fences of its own.
 const REFUSED: [&str; 6] = ["C7508", "C7510", "C7511", "C7512", "C7517", "C7519"];

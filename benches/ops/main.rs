@@ -4,6 +4,7 @@
 //! `cargo bench --bench ops -- gemm` runs the cases whose name matches, and sets up no others. On a
 //! GPU a table follows at the end; `cuda.rs` says what it holds.
 
+mod add_scaled;
 mod attention;
 mod branch;
 mod conv2d;
@@ -19,7 +20,10 @@ mod layernorm_modulate;
 mod noise;
 mod pack;
 mod random_normal;
+mod residual_diff;
 mod rmsnorm;
+mod taylor;
+mod timestamp;
 mod timestep_embedding;
 mod to_rgb8;
 mod upsample;
@@ -193,6 +197,7 @@ fn step(device: &Device, step: u32) -> Result<Tensor<u32, 1>> {
 fn main() {
     let mut bench = Bench::new();
     for run in [
+        add_scaled::run,
         attention::run,
         branch::run,
         conv2d::run,
@@ -207,7 +212,10 @@ fn main() {
         noise::run,
         pack::run,
         random_normal::run,
+        residual_diff::run,
         rmsnorm::run,
+        taylor::run,
+        timestamp::run,
         timestep_embedding::run,
         to_rgb8::run,
         upsample::run,

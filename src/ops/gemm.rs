@@ -112,7 +112,7 @@ pub fn gemm(
     multiply(out, None, a, residual, segments, activation)
 }
 
-/// As [`gemm`] without an activation, and `difference.out = out - difference.from`, of `out` as it is
+/// As [`gemm()`] without an activation, and `difference.out = out - difference.from`, of `out` as it is
 /// stored.
 ///
 /// # Errors

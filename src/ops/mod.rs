@@ -64,6 +64,12 @@ impl<'a> ModulationVector<'a> {
     }
 }
 
+/// The two words of a number in device memory, low word first.
+#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+pub(crate) fn low_and_high(bits: u64) -> [u32; 2] {
+    [bits as u32, (bits >> 32) as u32]
+}
+
 /// Fails unless `actual` is the shape that the op needs.
 pub(crate) fn expect_shape<const R: usize>(
     op: &'static str,

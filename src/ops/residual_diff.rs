@@ -16,6 +16,7 @@ use crate::ops::cpu;
 use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
+use crate::ops::low_and_high;
 use crate::ops::residual_diff::rule::Counters;
 use crate::ops::residual_diff::rule::Counting;
 use crate::ops::residual_diff::rule::Limits;
@@ -149,9 +150,8 @@ pub fn residual_diff(
     Ok(())
 }
 
-/// The two words of an f64, low word first.
-fn words(value: f64) -> [u32; 2] {
-    bytemuck::cast(value.to_bits())
+fn f64_words(value: f64) -> [u32; 2] {
+    low_and_high(value.to_bits())
 }
 
 fn from_words(low: u32, high: u32) -> f64 {
@@ -161,7 +161,7 @@ fn from_words(low: u32, high: u32) -> f64 {
 impl Limits {
     fn to_words(self) -> [u32; LIMIT_WORDS] {
         let [threshold, accumulated] =
-            [self.threshold, self.max_accumulated.unwrap_or_default()].map(words);
+            [self.threshold, self.max_accumulated.unwrap_or_default()].map(f64_words);
         [
             threshold[0],
             threshold[1],
@@ -190,7 +190,7 @@ impl Limits {
 
 impl Counters {
     fn to_words(self) -> [u32; COUNTER_WORDS] {
-        let [low, high] = words(self.accumulated);
+        let [low, high] = f64_words(self.accumulated);
         let last = self.last_hit.map_or(0, |step| step + 1);
         [low, high, self.continuous, last, self.hits, 0, 0, 0]
     }

@@ -14,8 +14,8 @@ use crate::ops::cpu;
 use crate::ops::cuda;
 use crate::ops::expect_shape;
 
-const UPDATE: &str = "taylor_update";
-const FORECAST: &str = "taylor_forecast";
+pub(crate) const UPDATE: &str = "taylor_update";
+pub(crate) const FORECAST: &str = "taylor_forecast";
 
 /// The highest order that there are kernels for.
 pub const MAX_ORDER: usize = 2;

@@ -8,10 +8,12 @@ use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::ops::ModulationVector;
 use flux_rt::ops::gemm::Activation;
+use flux_rt::ops::gemm::Difference;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Segment;
 use flux_rt::ops::gemm::Weight;
 use flux_rt::ops::gemm::gemm;
+use flux_rt::ops::gemm::gemm_with_difference;
 use flux_rt::ops::gemm::whole;
 
 use crate::at;
@@ -132,6 +134,39 @@ fn operands_that_do_not_fit_are_refused() {
     assert_eq!(error.to_string(), "gemm: segments has shape 1 rows, expected 2 rows");
 }
 
+#[test]
+fn the_difference_is_of_the_output_as_stored() {
+    let (m, n, k) = (9, 20, 13);
+    let linears = [linear(n, k, 1), linear(n, k, 3)];
+    let (a, residual): (Tensor<Act, 2>, Tensor<Act, 2>) = (random([m, k], 5), random([m, n], 6));
+    let from: Tensor<Act, 2> = random([m + 1, n + 3], 7);
+    let segments = [
+        Segment { rows: 0..4, linear: &linears[0], gate: None },
+        Segment { rows: 4..m, linear: &linears[1], gate: None },
+    ];
+    let mut outs = [Tensor::<Act, 2>::zeros([m, n]), Tensor::zeros([m, n])];
+    let mut change = Tensor::<Act, 2>::from_host([m, n + 2], vec![7.0; m * (n + 2)]);
+    let [plain, out] = &mut outs;
+    let residual = Some(residual.matrix());
+    gemm(plain.matrix_mut(), a.matrix(), residual, &segments, Activation::None).unwrap();
+    let difference = Difference {
+        out: change.matrix_mut().columns(1..n + 1),
+        from: from.matrix().rows(1..m + 1).columns(2..n + 2),
+    };
+    gemm_with_difference(out.matrix_mut(), difference, a.matrix(), residual, &segments).unwrap();
+    assert_eq!(plain.host(), out.host());
+    for (row, values) in change.host().chunks_exact(n + 2).enumerate() {
+        assert_eq!([values[0], values[n + 1]], [7.0; 2]);
+        for (column, &value) in values[1..=n].iter().enumerate() {
+            let start = from.host()[(row + 1) * (n + 3) + column + 2];
+            assert_eq!(value, out.host()[row * n + column] - start, "{row}, {column}");
+        }
+    }
+    let misfit = Difference { out: change.matrix_mut(), from: from.matrix() };
+    let result = gemm_with_difference(out.matrix_mut(), misfit, a.matrix(), residual, &segments);
+    assert!(matches!(result, Err(flux_rt::Error::Shape { tensor: "difference", .. })));
+}
+
 /// A product on either device, its operands in the middle of larger buffers.
 #[derive(Debug, Clone, Copy)]
 struct Product {
@@ -156,7 +191,8 @@ impl Product {
         Self { rows, n, k, activation: ACTIVATIONS[index % 4], residual, bias, gates }
     }
 
-    fn run(&self, device: &Device) -> Vec<f32> {
+    /// The product; with `difference` what it has become since an earlier tensor, too.
+    fn run(&self, device: &Device, difference: bool) -> [Vec<f32>; 2] {
         let Self { rows, n, k, .. } = *self;
         let m = rows[0] + rows[1];
         let a = gpu::act(device, gpu::around([m, k], 8), 1);
@@ -181,19 +217,38 @@ impl Product {
         };
         let segments: Vec<Segment<'_>> = linears.iter().enumerate().map(segment).collect();
         let mut out = gpu::framed(device, [m, n], 8);
-        gemm(
-            gpu::inside_mut(&mut out, 8),
-            gpu::inside(&a, 8),
-            self.residual.then(|| gpu::inside(&residual, 16)),
-            &segments,
-            self.activation,
-        )
-        .unwrap();
-        gpu::unframed(out, 8)
+        let (view, a) = (gpu::inside_mut(&mut out, 8), gpu::inside(&a, 8));
+        let residual = self.residual.then(|| gpu::inside(&residual, 16));
+        if !difference {
+            gemm(view, a, residual, &segments, self.activation).unwrap();
+            return [gpu::unframed(out, 8), Vec::new()];
+        }
+        let from = gpu::act(device, gpu::around([m, n], 24), 9);
+        let mut change = gpu::framed(device, [m, n], 32);
+        let difference =
+            Difference { out: gpu::inside_mut(&mut change, 32), from: gpu::inside(&from, 24) };
+        gemm_with_difference(view, difference, a, residual, &segments).unwrap();
+        [gpu::unframed(out, 8), gpu::unframed(change, 32)]
     }
 
     fn check(&self, gpu: &Gpu) {
-        gpu.agrees(&format!("{self:?}"), gpu::BF16, |device| self.run(device));
+        gpu.agrees(&format!("{self:?}"), gpu::BF16, |device| self.run(device, false)[0].clone());
+    }
+
+    /// The same output with a difference as without, and the difference of exactly that output.
+    fn check_difference(&self, gpu: &Gpu) {
+        let what = format!("difference, {self:?}");
+        let [plain, _] = self.run(gpu, false);
+        let both = gpu.run(&what, |device| self.run(device, true).concat());
+        let (out, change) = both.split_at(plain.len());
+        assert!(out == plain, "{what}: another output, or NaN");
+        let shape = [self.rows[0] + self.rows[1], self.n];
+        let from = gpu::act(&Device::Cpu, gpu::around(shape, 24), 9);
+        let from = gpu::inside(&from, 24);
+        let starts = (0..shape[0]).flat_map(|row| from.row(row));
+        let mut expected: Vec<f32> = out.iter().zip(starts).map(|(out, from)| out - from).collect();
+        gpu::round(&mut expected);
+        assert!(change == expected, "{what}: another difference");
     }
 }
 
@@ -222,6 +277,23 @@ fn cuda_agrees_in_every_tile() {
         for index in [0, 2, 44, 46] {
             Product::new(rows, n, 72, index).check(&gpu);
         }
+    }
+}
+
+#[test]
+fn cuda_difference_is_of_the_output_as_stored() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let small = [([1, 0], 8, 8), ([63, 2], 72, 56), ([64, 65], 264, 136), ([0, 129], 128, 64)];
+    // In tiles of 128 x 256 and of 128 x 128.
+    let large = [([300, 721], 3848, 72), ([8897, 63], 392, 72), ([1, 16_999], 120, 72)];
+    let real = [([512, 4096], 3072, 12_288), ([4608, 0], 3072, 15_360)];
+    for (rows, n, k) in small.into_iter().chain(large) {
+        for index in [0, 12, 32, 44] {
+            Product::new(rows, n, k, index).check_difference(&gpu);
+        }
+    }
+    for (rows, n, k) in real.into_iter().filter(|_| !gpu.small()) {
+        Product::new(rows, n, k, 44).check_difference(&gpu);
     }
 }
 

@@ -11,6 +11,7 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod add_scaled;
 mod attention;
 mod branch;
 mod conv2d;
@@ -25,7 +26,10 @@ mod layernorm_modulate;
 mod noise;
 mod pack;
 mod random_normal;
+mod residual_diff;
 mod rmsnorm;
+mod taylor;
+mod timestamp;
 mod timestep_embedding;
 mod to_rgb8;
 mod upsample;

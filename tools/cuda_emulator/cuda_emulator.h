@@ -351,6 +351,18 @@ inline float __frcp_rn(float a) { return 1.0f / a; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+// Blocks run one after another, and a fiber gives way at collectives alone.
+inline void __threadfence() {}
+inline uint32_t atomicAdd(uint32_t *pointer, uint32_t value) { const uint32_t old = *pointer; *pointer += value; return old; }
+inline double __hiloint2double(int high, int low) {
+    const uint64_t bits = static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32 | static_cast<uint32_t>(low);
+    double value;
+    std::memcpy(&value, &bits, 8);
+    return value;
+}
+inline int __double2hiint(double value) { uint64_t bits; std::memcpy(&bits, &value, 8); return static_cast<int>(bits >> 32); }
+inline int __double2loint(double value) { uint64_t bits; std::memcpy(&bits, &value, 8); return static_cast<int>(bits & 0xffffffffu); }
+template <class T> T __ldcg(const T *pointer) { return *pointer; }
 template <class T> T __ldg(const T *pointer) { return *pointer; }
 template <class T> void __stcs(T *pointer, T value) { *pointer = value; }
 template <class T> T __ldcs(const T *pointer) { return *pointer; }

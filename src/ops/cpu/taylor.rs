@@ -34,8 +34,8 @@ pub(in crate::ops) fn taylor_update(
             value = next;
         }
     }
-    let known = u32::try_from(fresh).unwrap_or_default();
-    series.clock.host_mut().copy_from_slice(&[step, known]);
+    #[expect(clippy::cast_possible_truncation, reason = "at most one more than before")]
+    series.clock.host_mut().copy_from_slice(&[step, fresh as u32]);
 }
 
 pub(in crate::ops) fn taylor_forecast(

@@ -24,7 +24,7 @@ use crate::ops::gemm::Weight;
 
 const OP: &str = "gemm";
 
-kernel_params!(Params, 128, {
+kernel_params!(Params, 152, {
     0 out: u64,
     8 a: u64,
     16 residual: u64,
@@ -44,7 +44,11 @@ kernel_params!(Params, 128, {
     108 gate_column: [i32; 2],
     116 raster_rows: i32,
     120 round_like_diffusers: i32,
-    124 reserved: i32,
+    124 difference_stride: i32,
+    128 difference: u64,
+    136 from: u64,
+    144 from_stride: i32,
+    148 reserved: i32,
 });
 
 /// The weight's elements, which tensor cores take as bf16.
@@ -63,6 +67,11 @@ pub(super) fn address_or_null(tensor: Option<&Tensor<f32, 1>>) -> u64 {
     tensor.map_or(0, Tensor::cuda_address)
 }
 
+/// The address of an operand, 0 for none.
+fn address_of(operand: Option<Matrix<'_, Act>>) -> u64 {
+    operand.map_or(0, |operand| operand.cuda_address())
+}
+
 /// The first one or two segments and where they meet; one segment is split from nothing.
 pub(super) fn pair<'s, S>(op: &'static str, segments: &'s [S]) -> Result<[&'s S; 2]> {
     expect(op, "segments", matches!(segments.len(), 1 | 2), || {
@@ -74,7 +83,7 @@ pub(super) fn pair<'s, S>(op: &'static str, segments: &'s [S]) -> Result<[&'s S;
 pub(crate) fn gemm(
     cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
-    _difference: Option<Difference<'_>>,
+    difference: Option<Difference<'_>>,
     a: Matrix<'_, Act>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],
@@ -87,7 +96,10 @@ pub(crate) fn gemm(
     }
     let pair = pair(OP, segments)?;
     let split = pair[0].rows.end;
-    let strides = [out.stride(), a.stride(), residual.map_or(0, |residual| residual.stride())];
+    let change = difference.as_ref().map(|difference| difference.out.as_ref());
+    let from = difference.as_ref().map(|difference| difference.from);
+    let operands = [Some(out.as_ref()), Some(a), residual, change, from];
+    let strides = operands.map(|operand| operand.map_or(0, |operand| operand.stride()));
     for value in [columns, k].into_iter().chain(strides) {
         expect_multiple_of_8(OP, "N, K or a row's stride", value)?;
     }
@@ -96,25 +108,15 @@ pub(crate) fn gemm(
         *address = bf16_weight(OP, &segment.linear.weight)?;
     }
     let gates = pair.map(|segment| segment.gate);
+    expect_gates(gates)?;
     let gate = gates[0].or(gates[1]);
-    if let (Some(first), Some(second)) = (gates[0], gates[1]) {
-        let address =
-            |gate: ModulationVector<'_>| (gate.table.cuda_address(), gate.step.cuda_address());
-        expect(OP, "gates", address(first) == address(second), || {
-            ("one table and one counter for all segments".into(), "two".into())
-        })?;
-    }
-    for gate in gates.into_iter().flatten() {
-        expect_multiple_of_8(OP, "gate's column", gate.column)?;
-        expect_multiple_of_8(OP, "gate's table", gate.table.shape()[1])?;
-    }
     let gate_column = gates.map(|gate| gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column)));
     let [first_gate, second_gate] = gate_column;
     let tiling = tile::choose(cuda, [split, rows - split], &[columns], suits(activation));
     let params = Params {
         out: out.as_ref().cuda_address(),
         a: a.cuda_address(),
-        residual: residual.map_or(0, |residual| residual.cuda_address()),
+        residual: address_of(residual),
         weight,
         bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
         gate_table: gate.map_or(0, |gate| gate.table.cuda_address()),
@@ -131,21 +133,47 @@ pub(crate) fn gemm(
         gate_column: [first_gate?, second_gate?],
         raster_rows: tiling.raster_rows,
         round_like_diffusers: cuda.round_like_diffusers(),
+        difference_stride: int(OP, "stride", strides[3])?,
+        difference: address_of(change),
+        from: address_of(from),
+        from_stride: int(OP, "stride", strides[4])?,
         reserved: 0,
     };
-    for address in [params.out, params.a, params.residual, params.weight[0], params.weight[1]] {
+    let addresses = operands.map(address_of);
+    for address in addresses.into_iter().chain(params.weight) {
         expect_aligned(OP, "operand", address)?;
     }
-    let suffix = match activation {
+    let entry = format!("gemm_{}_{}", tiling.tile.name(), end(activation, change.is_some()));
+    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
+    let work = Work::Flops(2 * rows * columns * k);
+    cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
+}
+
+/// Fails unless the kernel can read the gates: of one table, 16 bytes at a time.
+fn expect_gates(gates: [Option<ModulationVector<'_>>; 2]) -> Result<()> {
+    if let [Some(first), Some(second)] = gates {
+        let address =
+            |gate: ModulationVector<'_>| (gate.table.cuda_address(), gate.step.cuda_address());
+        expect(OP, "gates", address(first) == address(second), || {
+            ("one table and one counter for all segments".into(), "two".into())
+        })?;
+    }
+    for gate in gates.into_iter().flatten() {
+        expect_multiple_of_8(OP, "gate's column", gate.column)?;
+        expect_multiple_of_8(OP, "gate's table", gate.table.shape()[1])?;
+    }
+    Ok(())
+}
+
+/// What an entry's name ends with. A difference comes without an activation alone.
+fn end(activation: Activation, difference: bool) -> &'static str {
+    match activation {
+        Activation::None if difference => "difference",
         Activation::None => "none",
         Activation::Silu => "silu",
         Activation::GeluTanh => "gelu_tanh",
         Activation::QuickGelu => "quick_gelu",
-    };
-    let entry = format!("gemm_{}_{suffix}", tiling.tile.name());
-    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
-    let work = Work::Flops(2 * rows * columns * k);
-    cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
+    }
 }
 
 /// The tiles that there is an entry of: embedders and CLIP have few rows, so SiLU and quick-GELU

@@ -29,7 +29,9 @@ pub(super) mod timestep_embedding;
 pub(super) mod to_rgb8;
 pub(super) mod upsample;
 
+use crate::device::Act;
 use crate::device::Launch;
+use crate::device::Matrix;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::expect;
@@ -67,6 +69,14 @@ fn expect_multiple_of_8(op: &'static str, what: &'static str, value: usize) -> R
 fn expect_aligned(op: &'static str, what: &'static str, address: u64) -> Result<()> {
     expect(op, what, address.is_multiple_of(16), || {
         ("an address that is a multiple of 16".into(), format!("{address:#x}"))
+    })
+}
+
+/// Fails unless the rows lie one right behind the other, as kernels that see no rows need it.
+fn expect_contiguous(op: &'static str, what: &'static str, matrix: Matrix<'_, Act>) -> Result<()> {
+    let ([rows, columns], stride) = (matrix.shape(), matrix.stride());
+    expect(op, what, rows <= 1 || stride == columns, || {
+        (format!("rows of {columns} behind one another"), format!("a row every {stride}"))
     })
 }
 

@@ -1,16 +1,77 @@
-//! Launcher of `residual_diff`.
-use crate::device::*;
-use crate::error::*;
-use crate::ops::residual_diff::Decider;
+//! Launcher of `residual_diff`: sums, table and log in one launch.
+
 use std::sync::Arc;
-pub(crate) const SUM_WORDS: usize = 0;
+
+use crate::device::Act;
+use crate::device::Cuda;
+use crate::device::Matrix;
+use crate::device::Tensor;
+use crate::device::Work;
+use crate::error::Result;
+use crate::ops::cuda::blocks;
+use crate::ops::cuda::expect_contiguous;
+use crate::ops::cuda::int;
+use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::linear_grid;
+use crate::ops::residual_diff::Decider;
+
+const OP: &str = "residual_diff";
+
+/// Blocks at most, on any card, for sums that do not depend on it: eight to each of an H100's 132
+/// multiprocessors, which hold four at a time.
+const MOST_BLOCKS: u32 = 8 * 132;
+/// Elements that are worth a block: three vectors of eight a thread.
+const EACH: usize = 256 * 3 * 8;
+
+/// Two sums a block.
+pub(crate) const SUM_WORDS: usize = 2 * MOST_BLOCKS as usize;
+
+kernel_params!(Params, 96, {
+    0 reference: u64,
+    8 before: u64,
+    16 after: u64,
+    24 step: u64,
+    32 limits: u64,
+    40 replay: u64,
+    48 counters: u64,
+    56 decision: u64,
+    64 reasons: u64,
+    72 diffs: u64,
+    80 sums: u64,
+    88 count: i32,
+    92 steps: i32,
+});
+
 pub(crate) fn residual_diff(
-    _cuda: &Arc<Cuda>,
-    _decider: &mut Decider,
-    _reference: Matrix<'_, Act>,
-    _before: Matrix<'_, Act>,
-    _after: Matrix<'_, Act>,
-    _step: &Tensor<u32, 1>,
+    cuda: &Arc<Cuda>,
+    decider: &mut Decider,
+    reference: Matrix<'_, Act>,
+    before: Matrix<'_, Act>,
+    after: Matrix<'_, Act>,
+    step: &Tensor<u32, 1>,
 ) -> Result<()> {
-    Err(Error::Cuda { call: "residual_diff", reason: "no launcher".into() })
+    let count = reference.shape().iter().product();
+    expect_contiguous(OP, "reference", reference)?;
+    expect_contiguous(OP, "before", before)?;
+    expect_contiguous(OP, "after", after)?;
+    let [steps] = decider.reasons.shape();
+    let params = Params {
+        reference: reference.cuda_address(),
+        before: before.cuda_address(),
+        after: after.cuda_address(),
+        step: step.cuda_address(),
+        limits: decider.limits.cuda_address(),
+        replay: decider.replay.cuda_address(),
+        counters: decider.counters.cuda_address(),
+        decision: decider.decision.cuda_address(),
+        reasons: decider.reasons.cuda_address(),
+        diffs: decider.diffs.cuda_address(),
+        sums: decider.sums.cuda_address(),
+        count: int(OP, "reference", count)?,
+        steps: int(OP, "steps", steps)?,
+    };
+    // Nothing to compare is still decided.
+    let blocks = blocks(OP, count.max(1), EACH)?.min(MOST_BLOCKS);
+    let work = Work::Bytes(6 * count);
+    cuda.launch(OP, linear_grid(blocks, 256).doing(work), &params)
 }
