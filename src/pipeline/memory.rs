@@ -249,6 +249,21 @@ mod tests {
         assert_eq!(picture(2048, true).decode, decode);
     }
 
+    /// Spec dualcache 12: 24 + 24 + 3 MiB of the double blocks, 27 + 27 of the single ones.
+    #[test]
+    fn a_cache_takes_what_the_specification_says() {
+        let flux = flux_dev().flux;
+        let options = crate::cache::Preset::Conservative.options().unwrap();
+        let bytes = |options: &crate::cache::CacheOptions| {
+            let lists = options.schedule([19, 38], 28, true).unwrap();
+            cache_bytes(&flux, 4096, &settings(1024, false), &lists)
+        };
+        assert_eq!(bytes(&options), 105 << 20);
+        let mut forecast = options;
+        (forecast.double.taylor_order, forecast.single.taylor_order) = (1, 1);
+        assert_eq!(bytes(&forecast), (105 + 54) << 20);
+    }
+
     /// On the CPU the same tensors exist, with four bytes an activation.
     #[test]
     fn a_session_takes_what_its_tensors_do() {
