@@ -3,7 +3,7 @@
    src/ops/residual_diff/rule.rs for the table; launcher: src/ops/cuda/residual_diff.rs.
 
    Entry residual_diff: 256 threads, no dynamic shared memory; launches of a module follow one
-   another. Grid (blocks), at most 1,056 and a function of n alone: sums do not depend on the card.
+   another. Grid (blocks), at most 528 and a function of n alone: sums do not depend on the card.
    A block sums a run of elements in f32; the block that finishes last adds the blocks' sums in
    order, in f64, and its first thread decides. At step 0 nothing of `reference` is read; at or past
    the last step the decision is 0 and nothing else is written. */
@@ -20,7 +20,7 @@ namespace flux_rt {
 
 constexpr int RESIDUAL_DIFF_THREADS = 256;
 // Vectors of each of the three tensors that a thread loads before it handles the first.
-constexpr int RESIDUAL_DIFF_BATCH = 3;
+constexpr int RESIDUAL_DIFF_BATCH = 2;
 
 // 16-byte accesses where n is a multiple of 8 and the bf16 pointers are 16-byte aligned.
 struct ResidualDiffParams {

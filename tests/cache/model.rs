@@ -23,6 +23,7 @@ use flux_rt::model::weights::dtype::WeightDtype;
 use flux_rt::model::weights::flux::FluxWeights;
 use flux_rt::model::weights::naming::Component;
 use flux_rt::model::weights::reader::Reader;
+use flux_rt::model::weights::tensor_source::Placement;
 use flux_rt::ops::euler_step::LatentRounding;
 use flux_rt::ops::euler_step::euler_step;
 use flux_rt::pipeline::schedule::TimeRounding;
@@ -57,7 +58,9 @@ impl Model {
         let folder = Folder::Disk(golden::path("cache/transformer"));
         let checkpoint = Checkpoint::open_folder(&folder).unwrap();
         let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
-        let weights = FluxWeights::load(&mut reader, &config, dtype).unwrap();
+        let weights =
+            FluxWeights::load(&mut reader, &config, Placement { device: device.clone(), dtype })
+                .unwrap();
         let expected = golden::tensors("cache/expected.safetensors");
         Self { expected, weights, device: device.clone() }
     }

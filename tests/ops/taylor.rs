@@ -152,16 +152,18 @@ fn cuda_agrees_with_the_oracle() {
     // The oracle keeps f32 quotients. Here effects below 2, first quotients below 4 and second ones
     // below 8 are rounded where they are stored, off by up to 0.004, 0.016 and 0.039 with what they
     // take over; two steps ahead that is 0.004, 0.035 and 0.113 at worst, mostly far less.
-    let tolerance = |order: usize| {
+    let tolerance = |order: usize, [rows, columns]: [usize; 2]| {
         let atol = [1.0 / 128.0, 1.0 / 16.0, 1.0 / 8.0][order];
-        Tolerance { atol, rtol: 1.0 / 64.0, l2: 4e-3 }
+        // Few numbers have no mean error to speak of.
+        let l2 = if rows * columns < 256 { 2e-2 } else { 4e-3 };
+        Tolerance { atol, rtol: 1.0 / 64.0, l2 }
     };
     let edges = [[1, 1], [1, 8], [3, 5], [3, 2048], [7, 129], [65, 64], [2, 4104]];
     let real = [[4608, 3072]].into_iter().filter(|_| !gpu.small());
     for shape in edges.into_iter().chain(real) {
         for order in 0..=MAX_ORDER {
             let what = format!("{shape:?}, order {order}");
-            gpu.agrees(&what, tolerance(order), |device| forecasts(device, order, shape));
+            gpu.agrees(&what, tolerance(order, shape), |device| forecasts(device, order, shape));
         }
     }
 }

@@ -17,14 +17,14 @@ use crate::ops::residual_diff::Decider;
 
 const OP: &str = "residual_diff";
 
-/// Blocks at most, on any card, for sums that do not depend on it: eight to each of an H100's 132
-/// multiprocessors, which hold four at a time.
-const MOST_BLOCKS: u32 = 8 * 132;
-/// Elements that are worth a block: three vectors of eight a thread.
-const EACH: usize = 256 * 3 * 8;
+/// Blocks at most, on any card, for sums that do not depend on it: those that an H100's 132
+/// multiprocessors hold at a time, four each.
+const MOST_BLOCKS: usize = 4 * 132;
+/// Elements that a block takes in one round: two vectors of eight a thread.
+const ROUND: usize = 256 * 2 * 8;
 
 /// Two sums a block.
-pub(crate) const SUM_WORDS: usize = 2 * MOST_BLOCKS as usize;
+pub(crate) const SUM_WORDS: usize = 2 * MOST_BLOCKS;
 
 kernel_params!(Params, 96, {
     0 reference: u64,
@@ -70,8 +70,9 @@ pub(crate) fn residual_diff(
         count: int(OP, "reference", count)?,
         steps: int(OP, "steps", steps)?,
     };
-    // Nothing to compare is still decided.
-    let blocks = blocks(OP, count.max(1), EACH)?.min(MOST_BLOCKS);
+    // Whole rounds, the same number for every block but the last. Nothing to compare is still decided.
+    let rounds = count.max(1).div_ceil(ROUND);
+    let blocks = blocks(OP, rounds, rounds.div_ceil(MOST_BLOCKS))?;
     let work = Work::Bytes(6 * count);
     cuda.launch(OP, linear_grid(blocks, 256).doing(work), &params)
 }
