@@ -32,7 +32,7 @@ pub(in crate::cli) struct CacheArgs {
     #[arg(hide_env = true, hide_possible_values = true, value_hint = ValueHint::FilePath)]
     #[arg(value_parser = NameParser)]
     cache: CacheName,
-    /// Which blocks decide together
+    /// Which blocks decide together: split-joint, split or unified
     #[arg(long, value_name = "LAYOUT", env = "FLUX_RT_CACHE_LAYOUT", hide_env = true)]
     #[arg(value_parser = word::<Layout>)]
     cache_layout: Option<Layout>,

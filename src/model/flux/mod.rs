@@ -10,16 +10,15 @@ pub mod modulation;
 pub mod prepare;
 pub mod rope;
 pub mod single_block;
+mod workspace;
 
 use std::ops::Range;
 
 use crate::device::Act;
-use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
-use crate::model::config::FluxConfig;
 use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
 use crate::model::flux::modulation::StepModulation;
@@ -36,75 +35,9 @@ use crate::ops::layernorm_modulate::layernorm_modulate;
 pub use modulation::BlockModulation;
 pub use modulation::ModulationLayout;
 pub use prepare::Prepared;
-
-/// The activations of one forward pass, allocated once per image size.
-#[derive(Debug)]
-pub struct Workspace {
-    /// `[S, D]` each. A block reads one and writes another; the third is for what must stay: the
-    /// cache compares and adds to what the blocks before have left.
-    pub streams: [Tensor<Act, 2>; 3],
-    /// What a block needs between its two ends.
-    pub scratch: Scratch,
-}
-
-/// Buffers that live within one block.
-#[derive(Debug)]
-pub struct Scratch {
-    /// `[S, D]`: a double block's stream after attention.
-    pub mid: Tensor<Act, 2>,
-    /// `[S, D]`: modulated input of a linear layer.
-    pub normed: Tensor<Act, 2>,
-    /// `[S, 3, H, Dh]`.
-    pub qkv: Tensor<Act, 4>,
-    /// `[S, D + M]`: attention output, then MLP hidden layer, as linear2 reads them.
-    pub attention_mlp: Tensor<Act, 2>,
-}
-
-/// The streams that are not being written.
-struct Others<'a> {
-    before: &'a [Tensor<Act, 2>],
-    after: &'a [Tensor<Act, 2>],
-}
-
-impl Others<'_> {
-    fn stream(&self, index: usize) -> &Tensor<Act, 2> {
-        let written = self.before.len();
-        if index < written { &self.before[index] } else { &self.after[index - written - 1] }
-    }
-}
-
-impl Workspace {
-    /// Buffers for `seq` joint tokens.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`].
-    pub fn new(device: &Device, config: &FluxConfig, seq: usize) -> Result<Self> {
-        let hidden = config.hidden_size();
-        let qkv = [seq, 3, config.num_attention_heads, config.attention_head_dim];
-        let stream = || Tensor::empty(device, [seq, hidden]);
-        Ok(Self {
-            streams: [stream()?, stream()?, stream()?],
-            scratch: Scratch {
-                mid: stream()?,
-                normed: stream()?,
-                qkv: Tensor::empty(device, qkv)?,
-                attention_mlp: Tensor::empty(device, [seq, hidden + config.mlp_size()])?,
-            },
-        })
-    }
-
-    /// The stream that comes after `at`, when `kept` is to stay.
-    fn other(at: usize, kept: Option<usize>) -> usize {
-        (0..3).find(|&index| index != at && Some(index) != kept).unwrap_or(at)
-    }
-}
-
-/// Stream `out` to write, and the others to read.
-fn writing(streams: &mut [Tensor<Act, 2>; 3], out: usize) -> (&mut Tensor<Act, 2>, Others<'_>) {
-    let (before, rest) = streams.split_at_mut(out);
-    let (out, after) = rest.split_at_mut(1);
-    (&mut out[0], Others { before, after })
-}
+pub use workspace::Scratch;
+pub use workspace::Workspace;
+use workspace::writing;
 
 /// What all blocks of a forward pass read.
 struct Pass<'a> {
