@@ -59,7 +59,9 @@ impl ListChanges {
         set(&mut list.max_cached, max_cached.transpose()?);
         let max_continuous = self.max_continuous.map(|most| limit("cache-max-continuous", most));
         set(&mut list.max_continuous, max_continuous.transpose()?);
-        let max_accumulated = self.max_accumulated.map(|most| (most >= 0.0).then_some(most));
+        // Exactly -1; any other is looked at with the rest of the options.
+        let no_limit = |most: f64| most.total_cmp(&-1.0).is_eq();
+        let max_accumulated = self.max_accumulated.map(|most| (!no_limit(most)).then_some(most));
         set(&mut list.max_accumulated, max_accumulated);
         set(&mut list.mask, self.mask.clone().map(Some));
         set(&mut list.mask_policy, self.mask_policy);

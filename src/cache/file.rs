@@ -44,21 +44,21 @@ impl Own {
 /// Reads the options in a file; none if it says that nothing is cached.
 ///
 /// # Errors
-/// [`Error::Read`] if the file cannot be read; as [`parse`].
+/// [`Error::Request`] if the file cannot be read; as [`parse`].
 pub fn read(path: &Path) -> Result<Option<CacheOptions>> {
-    parse(&files::read_text(path)?, path)
+    let text = files::read_text(path).map_err(|error| match error {
+        Error::Read { source, .. } => refused(path, &format!("cannot be read: {source}")),
+        other => refused(path, &other.to_string()),
+    })?;
+    parse(&text, path)
 }
 
 /// The options in the text of a file; `path` is for messages.
 ///
 /// # Errors
-/// [`Error::Format`] naming the line or key and what was expected; [`Error::Request`] for a value that
-/// an option cannot have.
+/// [`Error::Request`] naming file, line or key and what was expected.
 pub fn parse(text: &str, path: &Path) -> Result<Option<CacheOptions>> {
-    let damaged = |error: toml::de::Error| Error::Format {
-        path: path.to_owned(),
-        reason: error.to_string().trim_end().to_owned(),
-    };
+    let damaged = |error: toml::de::Error| refused(path, error.to_string().trim_end());
     let table: toml::Table = text.parse().map_err(damaged)?;
     // Taken apart before it is read, so that a misspelt key is found.
     let (own, both): (toml::Table, toml::Table) =
@@ -73,8 +73,15 @@ pub fn parse(text: &str, path: &Path) -> Result<Option<CacheOptions>> {
             Some(options) => options,
         },
     };
-    Changes { layout, counting, rounding, both, double, single }.apply(&mut options)?;
+    let changes = Changes { layout, counting, rounding, both, double, single };
+    let checked = changes.apply(&mut options).and_then(|()| options.check());
+    checked.map_err(|error| refused(path, &error.to_string()))?;
     Ok(Some(options))
+}
+
+/// What a file says that cannot be.
+fn refused(path: &Path, reason: &str) -> Error {
+    Error::Request { field: "cache", reason: format!("{}: {reason}", path.display()) }
 }
 
 #[cfg(test)]
@@ -115,6 +122,9 @@ mod tests {
             ("max_cached = -2", "-1 for no limit"),
             ("threshold = ", "line 1"),
             ("preset = 'agressive'", "aggressive"),
+            ("threshold = -1", "cache.toml: cache-threshold: expected a number from 0 on"),
+            ("max_accumulated = -0.5", "-1 for no limit"),
+            ("mask_policy = 'static'", "expected a mask"),
         ] {
             let error = parsed(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

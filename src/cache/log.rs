@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cache::ListName;
 use crate::cache::Reason;
+use crate::cache::Rounding;
 use crate::cache::Verdict;
 
 /// Verdicts of one block list, one a step.
@@ -23,6 +24,8 @@ pub struct ListLog {
 pub struct CacheLog {
     /// In the order in which they ran.
     pub lists: Vec<ListLog>,
+    /// Where the comparison rounded.
+    pub rounding: Rounding,
     /// Milliseconds of each step on its device.
     pub step_ms: Vec<f64>,
 }
@@ -34,8 +37,10 @@ pub struct Counts {
     pub hits: usize,
     /// Compared and computed.
     pub misses: usize,
-    /// Computed because a limit was reached, or there was nothing to compare with.
+    /// Computed because a limit was reached.
     pub forced: usize,
+    /// Computed because there was nothing to compare with, or the threshold allows no hit.
+    pub uncompared: usize,
     /// Computed because warmup or the mask says so.
     pub warmup: usize,
 }
@@ -50,15 +55,18 @@ impl ListLog {
                 Reason::Hit | Reason::StaticHit => &mut counts.hits,
                 Reason::Miss => &mut counts.misses,
                 Reason::Warmup | Reason::Mask => &mut counts.warmup,
-                Reason::MaxCached
-                | Reason::Forced
-                | Reason::Accumulated
-                | Reason::NoThreshold
-                | Reason::NoReference => &mut counts.forced,
+                Reason::MaxCached | Reason::Forced | Reason::Accumulated => &mut counts.forced,
+                Reason::NoThreshold | Reason::NoReference => &mut counts.uncompared,
             };
             *count += 1;
         }
         counts
+    }
+
+    /// Whether warmup or mask computed every step.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.counts().warmup == self.steps.len()
     }
 
     /// The steps that were skipped: cache-dit's `cached_steps`.
@@ -78,8 +86,10 @@ impl ListLog {
     /// Hits by steps that were compared; none if none was. cache-dit's and the tutorial's rate.
     #[must_use]
     pub fn hits_per_compared(&self) -> Option<f64> {
-        let compared = self.residual_diffs().len();
-        (compared > 0).then(|| self.counts().hits as f64 / compared as f64)
+        let compared = self.steps.iter().filter(|verdict| verdict.diff.is_some());
+        let hits = compared.clone().filter(|verdict| verdict.reason.is_hit()).count();
+        let compared = compared.count();
+        (compared > 0).then(|| hits as f64 / compared as f64)
     }
 
     /// Hits by all steps.
@@ -89,14 +99,15 @@ impl ListLog {
     }
 
     /// One character a step: `#` computed, `.` skipped, `F` computed because a limit was reached, `w`
-    /// because warmup or the mask says so.
+    /// because warmup or the mask says so, `-` because nothing could be compared.
     #[must_use]
     pub fn timeline(&self) -> String {
         let mark = |verdict: &Verdict| match verdict.reason {
             Reason::Hit | Reason::StaticHit => '.',
             Reason::Miss => '#',
             Reason::Warmup | Reason::Mask => 'w',
-            _ => 'F',
+            Reason::NoThreshold | Reason::NoReference => '-',
+            Reason::MaxCached | Reason::Forced | Reason::Accumulated => 'F',
         };
         self.steps.iter().map(mark).collect()
     }
@@ -154,15 +165,17 @@ mod tests {
         let marks = "wwwwwwww...............####F";
         let log = CacheLog {
             lists: vec![list(ListName::Double, marks), list(ListName::Single, marks)],
+            rounding: Rounding::F32,
             step_ms: Vec::new(),
         };
-        let counts = Counts { hits: 15, misses: 4, forced: 1, warmup: 8 };
+        let counts = Counts { hits: 15, misses: 4, forced: 1, uncompared: 0, warmup: 8 };
         assert_eq!(log.lists[0].counts(), counts);
         assert_eq!(log.lists[0].timeline(), marks);
         assert!((log.tutorial_rate().unwrap() - 15.0 / 19.0).abs() < 1e-12);
         assert!((log.lists[1].hits_per_step() - 15.0 / 28.0).abs() < 1e-12);
         let other = CacheLog {
             lists: vec![list(ListName::Double, ".#"), list(ListName::Single, "..")],
+            rounding: Rounding::F32,
             step_ms: Vec::new(),
         };
         assert!((other.tutorial_rate().unwrap() - 2.5 / 3.0).abs() < 1e-12);
@@ -171,9 +184,11 @@ mod tests {
     #[test]
     fn saved_time_is_against_full_steps() {
         let lists = vec![list(ListName::Double, "ww.."), list(ListName::Single, "ww#.")];
-        let log = CacheLog { lists, step_ms: vec![10.0, 11.0, 8.0, 2.0] };
+        let rounding = Rounding::F32;
+        let log = CacheLog { lists, rounding, step_ms: vec![10.0, 11.0, 8.0, 2.0] };
         assert_eq!(log.saved_ms(), Some(12.0));
-        let none = CacheLog { lists: vec![list(ListName::All, "w#")], step_ms: vec![1.0, 1.0] };
+        let lists = vec![list(ListName::All, "w#")];
+        let none = CacheLog { lists, rounding, step_ms: vec![1.0, 1.0] };
         assert_eq!((none.saved_ms(), none.tutorial_rate()), (None, None));
         assert_eq!(none.lists[0].cached_steps(), Vec::<usize>::new());
     }

@@ -97,7 +97,7 @@ pub struct ListOptions {
     pub max_cached: Option<u32>,
     /// Most hits in a row.
     pub max_continuous: Option<u32>,
-    /// No more hits once the recorded differences add up to this.
+    /// No more hits once the recorded differences add up to this; 0 is no limit either.
     pub max_accumulated: Option<f64>,
     /// Which steps are computed always.
     pub mask: Option<Mask>,

@@ -12,6 +12,7 @@ use crate::cache::Layout;
 use crate::cache::ListChanges;
 use crate::cache::ListLog;
 use crate::cache::Preset;
+use crate::cache::Rounding;
 use crate::cache::RoundingChoice;
 use crate::cache::log::Counts;
 
@@ -24,7 +25,7 @@ pub struct CacheRecord {
     pub layout: Layout,
     /// How hits in a row were counted.
     pub counting: Counting,
-    /// Where the comparison rounded.
+    /// Where the comparison rounded: `bf16` or `f32`.
     pub rounding: RoundingChoice,
     /// Every option of the double blocks.
     pub double: ListChanges,
@@ -39,7 +40,7 @@ pub struct CacheRecord {
 pub struct ListRecord {
     /// The steps that were skipped.
     pub cached_steps: Vec<usize>,
-    /// The relative difference of every step that was compared; null is NaN.
+    /// The relative difference of every step that was compared; null is a quotient by 0.
     pub residual_diffs: BTreeMap<usize, Option<f32>>,
     /// Of each step, why it was computed or skipped.
     pub reasons: Vec<String>,
@@ -61,7 +62,10 @@ impl CacheRecord {
             preset: options.name(),
             layout: options.layout,
             counting: options.counting,
-            rounding: options.rounding,
+            rounding: match log.rounding {
+                Rounding::Bf16 => RoundingChoice::Bf16,
+                Rounding::F32 => RoundingChoice::F32,
+            },
             double: ListChanges::from(&options.double),
             single: ListChanges::from(&options.single),
             lists: lists.collect(),
@@ -83,7 +87,7 @@ impl From<&ListLog> for ListRecord {
         Self {
             cached_steps: list.cached_steps(),
             residual_diffs: diffs
-                .map(|(at, diff)| (at, (!diff.is_nan()).then_some(diff)))
+                .map(|(at, diff)| (at, diff.is_finite().then_some(diff)))
                 .collect(),
             reasons: list.steps.iter().map(|verdict| verdict.reason.to_string()).collect(),
             counts: list.counts(),

@@ -37,6 +37,25 @@ pub struct ListSchedule {
 }
 
 impl CacheOptions {
+    /// Fails for what makes no sense with any model and any number of steps.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the option.
+    pub fn check(&self) -> Result<()> {
+        for options in [&self.double, &self.single] {
+            check_values(options)?;
+        }
+        if self.layout == Layout::Unified && self.double != self.single {
+            refuse(
+                "cache-layout",
+                "expected the same options for both lists with unified, which has one; found \
+                 different ones"
+                    .into(),
+            )?;
+        }
+        Ok(())
+    }
+
     /// The block lists of a picture of `steps` steps by a model of so many double and single blocks,
     /// in the order in which they run. `bf16` is the pipeline's dtype.
     ///
@@ -50,16 +69,8 @@ impl CacheOptions {
     ) -> Result<Vec<ListSchedule>> {
         let all = double + single;
         let joint = self.layout == Layout::SplitJoint;
-        for options in [&self.double, &self.single] {
-            check_values(options)?;
-        }
+        self.check()?;
         let lists = match self.layout {
-            Layout::Unified if self.double != self.single => refuse(
-                "cache-layout",
-                "expected the same options for both lists with unified, which has one; found \
-                 different ones"
-                    .into(),
-            )?,
             Layout::Unified => vec![(ListName::All, 0..all, &self.double, Compared::Image)],
             Layout::Split | Layout::SplitJoint => vec![
                 (ListName::Double, 0..double, &self.double, Compared::Image),
@@ -82,6 +93,9 @@ impl CacheOptions {
                 last: options.bn_blocks,
                 compared,
                 compares: actions.contains(&StepAction::Decide),
+                skips: actions
+                    .iter()
+                    .any(|action| matches!(action, StepAction::Decide | StepAction::Hit)),
                 taylor_order: options.taylor_order,
             };
             Ok(ListSchedule {
@@ -104,10 +118,11 @@ impl CacheOptions {
     }
 }
 
-/// Fails if a list of so many blocks has none that can be skipped.
+/// Fails if a list of so many blocks has none that can be skipped. (cache-dit runs a list of Fn and Bn
+/// alone in full, and reports hits.)
 fn check_blocks(options: &ListOptions, name: ListName, blocks: usize) -> Result<()> {
     let ListOptions { fn_blocks, bn_blocks, .. } = *options;
-    if fn_blocks + bn_blocks >= blocks {
+    if fn_blocks.checked_add(bn_blocks).is_none_or(|computed| computed >= blocks) {
         refuse(
             "cache-fn",
             format!(
@@ -134,8 +149,14 @@ fn check_values(options: &ListOptions) -> Result<()> {
     if taylor_order > MAX_ORDER {
         refuse("cache-taylor-order", format!("expected 0 to {MAX_ORDER}, found {taylor_order}"))?;
     }
-    if options.max_accumulated.is_some_and(|most| !most.is_finite()) {
-        refuse("cache-max-accumulated", "expected a finite number".into())?;
+    if let Some(most) = options.max_accumulated
+        && !(most.is_finite() && most >= 0.0)
+    {
+        let reason = format!("expected -1 for no limit, or a number from 0 on, found {most}");
+        refuse("cache-max-accumulated", reason)?;
+    }
+    if options.mask_policy == MaskPolicy::Static && options.mask.is_none() {
+        refuse("cache-mask-policy", "expected a mask with static, found none".into())?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::cache::CacheOptions;
 use crate::cli::args::ModelArgs;
 use crate::cli::args::NoiseArgs;
 use crate::cli::args::PromptArgs;
@@ -200,7 +201,10 @@ fn check_values(template: &Request) -> Result<()> {
         // How many blocks there are is the model's affair.
         blocks: [usize::MAX / 4; 2],
     };
-    Settings::new(template, &any_model)?;
+    template.cache.as_ref().map_or(Ok(()), CacheOptions::check)?;
+    // How many steps there are is the model's affair too, unless they were asked for.
+    let cache = template.steps.and(template.cache.clone());
+    Settings::new(&Request { cache, ..template.clone() }, &any_model)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use crate::cache::CacheLog;
 use crate::cache::ListLog;
 use crate::cache::ListSchedule;
+use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
@@ -41,18 +42,23 @@ pub(super) fn cache_log(
     lists: &[ListSchedule],
     step_times: &[[u64; 2]],
 ) -> Result<Option<CacheLog>> {
-    if lists.is_empty() {
-        return Ok(None);
-    }
+    let Some(first) = lists.first() else { return Ok(None) };
     let log = |(schedule, list): (&ListSchedule, &CachedList)| {
         let decided = list.decider.log()?;
         let steps = schedule.known.iter().zip(decided);
-        let steps = steps.filter_map(|(known, decided)| known.or(decided)).collect();
+        let steps: Option<_> = steps.map(|(known, decided)| known.or(decided)).collect();
+        let steps = steps.ok_or_else(|| Error::Shape {
+            op: "cache",
+            tensor: "log",
+            expected: "a verdict of every step".into(),
+            actual: "a step without".into(),
+        })?;
         Ok(ListLog { name: schedule.name, steps })
     };
     let step_ms = step_times.iter().map(|[begin, end]| end.saturating_sub(*begin) as f64 / 1e6);
     Ok(Some(CacheLog {
         lists: lists.iter().zip(&session.lists).map(log).collect::<Result<_>>()?,
+        rounding: first.limits.rounding,
         step_ms: step_ms.collect(),
     }))
 }

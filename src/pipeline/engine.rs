@@ -121,7 +121,7 @@ impl EngineBuilder {
         let expected = Settings::new(&self.expected, &defaults)?;
         if let Device::Cuda(cuda) = &device {
             let weights = configs.weight_bytes(precision.weights)?;
-            let lists = lists(&expected, &defaults, self.dtype)?;
+            let lists = lists(&expected, &defaults, precision.dtype)?;
             let picture =
                 Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
             picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;

@@ -42,8 +42,9 @@ impl Engine {
             profile
         };
         let times = profile(Profiled::Times, request)?;
-        // One step shows the sizes of all inputs.
-        let inputs = profile(Profiled::Inputs, &Request { steps: Some(1), ..request.clone() })?;
+        // One step shows the sizes of all inputs; a cache may be meant for more.
+        let one = Request { steps: Some(1), cache: None, ..request.clone() };
+        let inputs = profile(Profiled::Inputs, &one)?;
         Ok(Some(Profile { kernels: times.kernels, inputs: inputs.inputs }))
     }
 }

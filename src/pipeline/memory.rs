@@ -150,7 +150,8 @@ fn cache_bytes(
             Compared::Image => img_len,
             Compared::Joint => img_len + txt_len,
         };
-        compared + (img_len + txt_len) * (list.blocks.taylor_order + 1)
+        let kept = if list.blocks.skips { list.blocks.taylor_order + 1 } else { 0 };
+        compared + (img_len + txt_len) * kept
     };
     ACT * flux.hidden_size() * lists.iter().map(rows).sum::<usize>()
 }

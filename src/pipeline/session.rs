@@ -17,8 +17,8 @@ use crate::model::flux::cached::StepAction;
 use crate::pipeline::Settings;
 use crate::pipeline::memory::Need;
 
-/// Sizes whose memory is kept: enough to go back and forth between two.
-const KEPT: usize = 2;
+/// Sizes and caches whose memory is kept: enough to go round the three caches of a size.
+const KEPT: usize = 3;
 
 /// What decides the shapes, and what a recorded step does.
 #[derive(Debug, PartialEq, Eq)]

@@ -135,7 +135,7 @@ fn mistakes_are_refused_before_the_model_is_loaded() {
         (vec!["--cache-fn", "4"], vec!["--cache", "conservative, aggressive or a .toml file"]),
         (vec!["--cache", "conservative"], vec!["--cache-fn", "the 2 blocks of the list `double`"]),
         (vec!["--cache", "bad.toml"], vec!["bad.toml", "treshold"]),
-        (vec!["--cache", "missing.toml"], vec!["cannot read missing.toml"]),
+        (vec!["--cache", "missing.toml"], vec!["missing.toml: cannot be read"]),
         (vec!["--cache", "aggressive", "--cache-fn", "x"], vec!["--cache-fn", "a whole number"]),
         (vec!["--cache", "aggressive", "--cache-fn", "triple.1"], vec!["--cache-fn"]),
         (vec!["--cache", "aggressive", "--cache-layout", "joint"], vec!["split-joint"]),
@@ -145,12 +145,54 @@ fn mistakes_are_refused_before_the_model_is_loaded() {
         (vec!["--cache", "aggressive", "--cache-replay", "3"], vec!["--cache-replay"]),
         (vec!["--cache", "aggressive", "--cache-threshold", "-1"], vec!["--cache-threshold"]),
         (vec!["--cache", "aggressive", "--cache-max-cached", "-3"], vec!["-1 for no limit"]),
+        (
+            vec!["--cache", "aggressive", "--cache-fn", "18446744073709551615", "--cache-bn", "1"],
+            vec!["--cache-fn"],
+        ),
+        (
+            vec!["--cache", "aggressive", "--cache-max-accumulated", "nan"],
+            vec!["--cache-max-accumulated", "-1 for no limit"],
+        ),
+        (vec!["--cache", "aggressive", "--cache-mask-policy", "static"], vec!["expected a mask"]),
     ] {
         let answer = run(&desk, &args);
-        let code = if args[1].ends_with(".toml") { answer.code.unwrap() } else { 2 };
-        answer.fails(code, &parts);
+        answer.fails(2, &parts);
         assert!(!desk.path("a.png").exists(), "{args:?}");
     }
+}
+
+/// The model says how many steps there are, and a mask or a replay may be meant for those.
+#[test]
+fn without_steps_the_models_count() {
+    let desk = Desk::new();
+    let model = golden("dev").to_string_lossy().into_owned();
+    let small = ["run", "--model", &model, "--device", "cpu", "--width", "32", "--height", "32"];
+    let rest = ["--prompt", "x", "--cache", "aggressive", "--json"];
+    for flags in [["--cache-mask", "fast"], ["--cache-replay", "8-10"]] {
+        desk.call(small.iter().chain(&rest).chain(&flags)).succeeds();
+    }
+    desk.call(small.iter().chain(&rest).chain(&["--cache-mask", "fast", "--steps", "7"]))
+        .fails(2, &["20, 28 or 50 steps", "found 7"]);
+}
+
+#[test]
+fn a_replay_past_a_limit_counts_as_hits_but_not_as_compared() {
+    let desk = Desk::new();
+    let flags = ["--cache-warmup", "2", "--cache-max-continuous", "2", "--cache-replay", "2-9"];
+    let answer = run(&desk, &[&["--json", "--cache", "aggressive"], &flags[..]].concat());
+    let double = &lists(&answer)["double"];
+    assert_eq!(double["hits"], 8, "{double}");
+    assert!(double["hits_per_compared"].as_f64().unwrap() <= 1.0, "{double}");
+}
+
+#[test]
+fn a_cache_that_cannot_act_says_why() {
+    let desk = Desk::new();
+    let answer = run(&desk, &["--cache", "aggressive", "--cache-warmup", "12"]);
+    let words = "nothing skipped: warmup or mask computes every step, see --cache-warmup";
+    assert!(answer.succeeds().stderr.contains(words), "{}", answer.stderr);
+    let answer = run(&desk, &["--cache", "aggressive", "--cache-threshold", "0"]);
+    assert!(answer.stderr.contains("wwwwwwww----"), "{}", answer.stderr);
 }
 
 /// A picture does not depend on what was drawn before it.

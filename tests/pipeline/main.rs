@@ -10,6 +10,7 @@ mod common;
 #[path = "../golden/mod.rs"]
 mod golden;
 
+mod cache;
 mod cuda;
 mod cuda_cache;
 mod demo;

@@ -54,7 +54,7 @@ pub(in crate::cli) struct CacheArgs {
     cache_bn: Vec<PerList<Number>>,
     /// Skip where the relative difference is below this; 0.08, or single.0.16
     #[arg(long, value_name = "X", env = "FLUX_RT_CACHE_THRESHOLD", hide_env = true)]
-    #[arg(value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(value_delimiter = ',', allow_hyphen_values = true)]
     cache_threshold: Vec<PerList<Real>>,
     /// Steps at the start that are computed
     #[arg(long, value_name = "STEPS", env = "FLUX_RT_CACHE_WARMUP", hide_env = true)]
@@ -66,15 +66,15 @@ pub(in crate::cli) struct CacheArgs {
     cache_warmup_interval: Vec<PerList<Number>>,
     /// Most skipped steps of a picture; -1 is no limit
     #[arg(long, value_name = "STEPS", env = "FLUX_RT_CACHE_MAX_CACHED", hide_env = true)]
-    #[arg(value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(value_delimiter = ',', allow_hyphen_values = true)]
     cache_max_cached: Vec<PerList<Limit>>,
     /// Most skipped steps in a row; -1 is no limit
     #[arg(long, value_name = "STEPS", env = "FLUX_RT_CACHE_MAX_CONTINUOUS", hide_env = true)]
-    #[arg(value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(value_delimiter = ',', allow_hyphen_values = true)]
     cache_max_continuous: Vec<PerList<Limit>>,
     /// Skip no more once the differences add up to this; -1 is no limit
     #[arg(long, value_name = "X", env = "FLUX_RT_CACHE_MAX_ACCUMULATED", hide_env = true)]
-    #[arg(value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(value_delimiter = ',', allow_hyphen_values = true)]
     cache_max_accumulated: Vec<PerList<Real>>,
     /// Steps that are computed always: slow, medium, fast, ultra, or a 0 or 1 for each step
     #[arg(long, value_name = "MASK", env = "FLUX_RT_CACHE_MASK", hide_env = true)]
@@ -114,7 +114,7 @@ impl CacheArgs {
             None => Err(Error::Request {
                 field: "cache",
                 reason: "expected conservative, aggressive or a .toml file for the other cache \
-                         options to change, found none"
+                         options (or variables FLUX_RT_CACHE_...) to change, found none"
                     .into(),
             }
             .into()),
@@ -151,7 +151,7 @@ impl CacheArgs {
 }
 
 impl Changes {
-    /// Sets an option in the lists that its values name.
+    /// Sets an option in the lists that its values name; of two for one list the last counts.
     fn take<T: Clone>(&mut self, values: Vec<PerList<T>>, set: impl Fn(&mut ListChanges, T)) {
         for PerList { list, value } in values {
             let list = match list {

@@ -6,6 +6,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cache::CacheLog;
+use crate::cache::CacheOptions;
+use crate::cache::CacheRecord;
 use crate::cache::Reason;
 use crate::cli::bench::spread;
 use crate::cli::cache_report::cache_report;
@@ -48,7 +50,13 @@ impl Steps {
         lists.collect::<Vec<_>>().join("+")
     }
 
-    /// Nanoseconds from the end of a step to the beginning of the next: least, median, most.
+    /// Options and decisions of the cache; none without one.
+    pub(super) fn cache_record(&self, options: Option<&CacheOptions>) -> Option<CacheRecord> {
+        let (options, log) = options.zip(self.cache.as_ref())?;
+        Some(CacheRecord::new(options, log))
+    }
+
+    /// Microseconds from the end of a step to the beginning of the next: least, median, most.
     fn gaps_us(&self) -> [f64; 3] {
         let gap = |pair: &[[u64; 2]]| pair[1][0].saturating_sub(pair[0][1]) as f64 / 1e3;
         spread(self.times.windows(2).map(gap))

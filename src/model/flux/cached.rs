@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Tensor;
+use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux::Pass;
 use crate::model::flux::Workspace;
@@ -19,6 +20,8 @@ use crate::ops::residual_diff::residual_diff;
 use crate::ops::taylor::TaylorSeries;
 use crate::ops::taylor::taylor_forecast;
 use crate::ops::taylor::taylor_update;
+
+const OP: &str = "cached list";
 
 /// Whose residual is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct CachedBlocks {
     pub compared: Compared,
     /// Whether any step compares.
     pub compares: bool,
+    /// Whether any step may be a hit.
+    pub skips: bool,
     /// Whether what follows reads the text rows of the list's output.
     pub text_is_read: bool,
     /// 0 reuses the last effect.
@@ -113,9 +118,10 @@ impl CachedList {
     ) -> Result<Self> {
         let rows = compared_rows(&blocks, txt_len, seq).len();
         let reference = blocks.compares.then(|| Tensor::empty(device, [rows, hidden]));
+        let kept = if blocks.skips { seq } else { 0 };
         let effect = match blocks.taylor_order {
-            0 => Effect::Last(Tensor::empty(device, [seq, hidden])?),
-            order => Effect::Series(TaylorSeries::new(device, order, [seq, hidden])?),
+            0 => Effect::Last(Tensor::empty(device, [kept, hidden])?),
+            order => Effect::Series(TaylorSeries::new(device, order, [kept, hidden])?),
         };
         let kept = Kept { reference: reference.transpose()?, effect };
         Ok(Self { blocks, decider: Decider::new(device, steps)?, kept })
@@ -161,12 +167,16 @@ impl CachedList {
             StepAction::Store => store(&mut state)?,
             StepAction::Hit => hit(&mut state)?,
             StepAction::Decide => {
-                if let Some(reference) = &state.1.reference {
-                    let rows = compared_rows(blocks, pass.txt_len(), pass.seq());
-                    let [before, after] = [input, fresh]
-                        .map(|stream| state.0.streams[stream].matrix().rows(rows.clone()));
-                    residual_diff(decider, reference.matrix(), before, after, pass.step)?;
-                }
+                let reference = state.1.reference.as_ref().ok_or_else(|| Error::Shape {
+                    op: OP,
+                    tensor: "reference",
+                    expected: "a list that compares".into(),
+                    actual: "one that does not".into(),
+                })?;
+                let rows = compared_rows(blocks, pass.txt_len(), pass.seq());
+                let [before, after] = [input, fresh]
+                    .map(|stream| state.0.streams[stream].matrix().rows(rows.clone()));
+                residual_diff(decider, reference.matrix(), before, after, pass.step)?;
                 branch(&decider.decision, &mut state, hit, store)?;
             }
         }

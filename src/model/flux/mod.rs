@@ -23,6 +23,7 @@ use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
 use crate::model::flux::modulation::StepModulation;
 use crate::model::weights::flux::FluxWeights;
+use crate::ops::expect_shape;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::Difference;
 use crate::ops::gemm::Segment;
@@ -166,6 +167,7 @@ pub fn forward(
 
     let mut at = 0;
     let CacheStep { lists, actions } = cache;
+    expect_shape("flux", "actions", [actions.len()], [lists.len()])?;
     for (list, &action) in lists.iter_mut().zip(actions) {
         at = list.run(&pass, workspace, at, action)?;
     }
