@@ -23,16 +23,6 @@ pub enum Layout {
     Unified,
 }
 
-impl fmt::Display for Layout {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::SplitJoint => "split-joint",
-            Self::Split => "split",
-            Self::Unified => "unified",
-        })
-    }
-}
-
 /// Where the comparison rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -173,7 +173,7 @@ impl Record {
             rng_grid,
             dropped_tokens: DroppedTokens { clip, t5 },
             timings: timings(&made.timings),
-            cache: cache_record(made),
+            cache: made.cache_record(),
             saved_ms: made.cache.as_ref().and_then(CacheLog::saved_ms).map(milliseconds),
         });
     }
@@ -205,7 +205,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         device: engine.device_name(),
         mode: job.mode.to_string(),
         cache: cache_name(settings.cache.as_ref()),
-        cache_record: cache_record(made),
+        cache_record: made.cache_record(),
         max_sequence_length: settings.max_sequence_length,
         vae_tiling: settings.vae_tiling,
     };
@@ -217,11 +217,6 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
 /// The name of a cache: a preset's, or `custom`.
 pub(super) fn cache_name(cache: Option<&CacheOptions>) -> String {
     cache.map_or_else(|| Preset::None.to_string(), CacheOptions::name)
-}
-
-fn cache_record(made: &Generated) -> Option<CacheRecord> {
-    let (options, log) = made.settings.cache.as_ref().zip(made.cache.as_ref())?;
-    Some(CacheRecord::new(options, log))
 }
 
 /// Where the noise came from: a file of latents, or a generator with its grid.

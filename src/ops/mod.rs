@@ -70,6 +70,11 @@ pub(crate) fn low_and_high(bits: u64) -> [u32; 2] {
     [bits as u32, (bits >> 32) as u32]
 }
 
+/// What [`low_and_high`] took apart.
+pub(crate) fn from_low_and_high([low, high]: [u32; 2]) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
 /// Fails unless `actual` is the shape that the op needs.
 pub(crate) fn expect_shape<const R: usize>(
     op: &'static str,

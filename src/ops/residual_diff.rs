@@ -16,6 +16,7 @@ use crate::ops::cpu;
 use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
+use crate::ops::from_low_and_high;
 use crate::ops::low_and_high;
 use crate::ops::residual_diff::rule::Counters;
 use crate::ops::residual_diff::rule::Counting;
@@ -155,7 +156,7 @@ fn f64_words(value: f64) -> [u32; 2] {
 }
 
 fn from_words(low: u32, high: u32) -> f64 {
-    f64::from_bits(bytemuck::cast([low, high]))
+    f64::from_bits(from_low_and_high([low, high]))
 }
 
 impl Limits {

@@ -10,6 +10,7 @@ use crate::ops::cpu;
 use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_shape;
+use crate::ops::from_low_and_high;
 
 const OP: &str = "timestamp";
 
@@ -44,7 +45,7 @@ pub fn timestamp(stamps: &mut Tensor<u32, 2>, step: &Tensor<u32, 1>, edge: Edge)
 /// # Errors
 /// [`crate::Error::Cuda`].
 pub fn read(stamps: &Tensor<u32, 2>) -> Result<Vec<[u64; 2]>> {
-    let time = |words: &[u32]| bytemuck::cast([words[0], words[1]]);
+    let time = |words: &[u32]| from_low_and_high([words[0], words[1]]);
     let stamps = stamps.to_host()?;
     let steps = stamps.host().chunks_exact(4);
     Ok(steps.map(|words| [time(&words[..2]), time(&words[2..])]).collect())

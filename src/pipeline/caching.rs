@@ -1,6 +1,7 @@
 //! The step cache around a picture: what it is told before, and its log after.
 
 use crate::cache::CacheLog;
+use crate::cache::CacheRecord;
 use crate::cache::ListLog;
 use crate::cache::ListSchedule;
 use crate::error::Error;
@@ -9,6 +10,7 @@ use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
+use crate::pipeline::Generated;
 use crate::pipeline::Settings;
 use crate::pipeline::session::Session;
 
@@ -24,6 +26,15 @@ pub(super) fn lists(
     match &settings.cache {
         Some(cache) => cache.schedule(defaults.blocks, settings.steps, dtype == DType::Bf16),
         None => Ok(Vec::new()),
+    }
+}
+
+impl Generated {
+    /// Options and decisions of the cache; none without one.
+    #[must_use]
+    pub fn cache_record(&self) -> Option<CacheRecord> {
+        let (options, log) = self.settings.cache.as_ref().zip(self.cache.as_ref())?;
+        Some(CacheRecord::new(options, log))
     }
 }
 

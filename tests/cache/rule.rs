@@ -7,6 +7,7 @@ use flux_rt::cache::Layout;
 use flux_rt::cache::ListOptions;
 use flux_rt::cache::Mask;
 use flux_rt::cache::MaskPolicy;
+use flux_rt::cache::Preset;
 use flux_rt::cache::Reason;
 use flux_rt::cache::Verdict;
 use flux_rt::ops::residual_diff::rule::Counters;
@@ -59,11 +60,11 @@ fn hits(steps: &[(Verdict, u32)]) -> Vec<usize> {
 }
 
 fn conservative() -> ListOptions {
-    ListOptions { fn_blocks: 4, threshold: 0.05, max_continuous: Some(3), ..ListOptions::default() }
+    Preset::Conservative.options().unwrap().double
 }
 
 fn aggressive() -> ListOptions {
-    ListOptions { fn_blocks: 1, threshold: 0.2, max_continuous: Some(10), ..ListOptions::default() }
+    Preset::Aggressive.options().unwrap().double
 }
 
 /// Spec 10: of each step from 8 on the difference in ten-thousandths (-1 where there is none), the

@@ -1,6 +1,5 @@
 //! The flags of the step cache.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -152,7 +151,7 @@ impl CacheArgs {
 
 impl Changes {
     /// Sets an option in the lists that its values name; of two for one list the last counts.
-    fn take<T: Clone>(&mut self, values: Vec<PerList<T>>, set: impl Fn(&mut ListChanges, T)) {
+    fn take<T>(&mut self, values: Vec<PerList<T>>, set: impl Fn(&mut ListChanges, T)) {
         for PerList { list, value } in values {
             let list = match list {
                 None => &mut self.both,
@@ -281,13 +280,4 @@ fn hits(text: &str) -> Result<Vec<usize>, String> {
         steps.extend(first..=last);
     }
     Ok(steps)
-}
-
-impl fmt::Display for CacheName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Preset(preset) => preset.fmt(formatter),
-            Self::File(path) => path.display().fmt(formatter),
-        }
-    }
 }

@@ -176,7 +176,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "load_gb_per_s": load_rate(engine, report),
         "phases": phase_values,
         "steps_on_device": report.steps.json(),
-        "cache_record": report.steps.cache_record(report.settings.cache.as_ref()),
+        "cache_record": &report.steps.record,
         "peak_memory_bytes": report.memory.map(|memory| memory.peak_bytes),
         "driver_allocations_in_runs": report.allocations_in_runs,
         "gpu": report.load.map(|load| load.json()),

@@ -6,7 +6,6 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cache::CacheLog;
-use crate::cache::CacheOptions;
 use crate::cache::CacheRecord;
 use crate::cache::Reason;
 use crate::cli::bench::spread;
@@ -20,18 +19,19 @@ pub(super) struct Steps {
     /// Nanoseconds of beginning and end.
     times: Vec<[u64; 2]>,
     cache: Option<CacheLog>,
+    /// Options and decisions of the cache; none without one.
+    pub(super) record: Option<CacheRecord>,
 }
 
 impl Steps {
     pub(super) fn of(made: Generated) -> Self {
-        Self { times: made.step_times, cache: made.cache }
+        Self { record: made.cache_record(), times: made.step_times, cache: made.cache }
     }
 
     /// Least, median and most milliseconds of the steps of each kind, and how many there were.
     fn kinds(&self) -> BTreeMap<String, (usize, [f64; 3])> {
         let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (step, [begin, end]) in self.times.iter().enumerate() {
-            let ms = end.saturating_sub(*begin) as f64 / 1e6;
+        for (step, ms) in self.step_ms().enumerate() {
             kinds.entry(self.kind(step)).or_default().push(ms);
         }
         let measured = |(kind, ms): (_, Vec<f64>)| (kind, (ms.len(), spread(ms.into_iter())));
@@ -50,10 +50,9 @@ impl Steps {
         lists.collect::<Vec<_>>().join("+")
     }
 
-    /// Options and decisions of the cache; none without one.
-    pub(super) fn cache_record(&self, options: Option<&CacheOptions>) -> Option<CacheRecord> {
-        let (options, log) = options.zip(self.cache.as_ref())?;
-        Some(CacheRecord::new(options, log))
+    /// Milliseconds of each step.
+    fn step_ms(&self) -> impl Iterator<Item = f64> {
+        self.times.iter().map(|[begin, end]| end.saturating_sub(*begin) as f64 / 1e6)
     }
 
     /// Microseconds from the end of a step to the beginning of the next: least, median, most.
@@ -71,11 +70,7 @@ impl Steps {
         json!({
             "kinds": kinds.collect::<serde_json::Map<_, _>>(),
             "gap_us": { "min": min, "median": median, "max": max },
-            "step_ms": self
-                .times
-                .iter()
-                .map(|[begin, end]| milliseconds(end.saturating_sub(*begin) as f64 / 1e6))
-                .collect::<Vec<_>>(),
+            "step_ms": self.step_ms().map(milliseconds).collect::<Vec<_>>(),
         })
     }
 

@@ -173,7 +173,7 @@ impl CachedList {
                     expected: "a list that compares".into(),
                     actual: "one that does not".into(),
                 })?;
-                let rows = compared_rows(blocks, pass.txt_len(), pass.seq());
+                let rows = compared_rows(blocks, pass.txt_len(), pass.seq);
                 let [before, after] = [input, fresh]
                     .map(|stream| state.0.streams[stream].matrix().rows(rows.clone()));
                 residual_diff(decider, reference.matrix(), before, after, pass.step)?;
@@ -194,7 +194,7 @@ impl Kept {
         Streams { fresh, target, .. }: Streams,
     ) -> Result<()> {
         let first = if blocks.text_is_read { 0 } else { pass.txt_len() };
-        let rows = first..pass.seq();
+        let rows = first..pass.seq;
         let (out, others) = writing(&mut workspace.streams, target);
         let out = out.matrix_mut().rows(rows.clone());
         let before = others.stream(fresh).matrix().rows(rows.clone());
@@ -214,7 +214,7 @@ impl Kept {
         Streams { input, fresh, target }: Streams,
     ) -> Result<()> {
         if let Some(reference) = &mut self.reference {
-            let rows = compared_rows(blocks, pass.txt_len(), pass.seq());
+            let rows = compared_rows(blocks, pass.txt_len(), pass.seq);
             let [before, after] =
                 [input, fresh].map(|stream| workspace.streams[stream].matrix().rows(rows.clone()));
             add_scaled(reference.matrix_mut(), after, before, -1.0)?;

@@ -54,10 +54,6 @@ impl Pass<'_> {
         self.prepared.txt.shape()[0]
     }
 
-    fn seq(&self) -> usize {
-        self.seq
-    }
-
     /// Runs `blocks` on stream `at`, without touching stream `kept`, and says which stream holds the
     /// output. `effect` receives what they did to stream `kept`.
     fn run(
