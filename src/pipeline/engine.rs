@@ -113,6 +113,7 @@ impl EngineBuilder {
         let precision = Precision::new(&device, self.dtype, &self.mode)?;
         if let Device::Cuda(cuda) = &device {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);
+            cuda.load_modules_ahead();
         }
         let files = self.source.resolve()?;
         let configs = files.configs()?;

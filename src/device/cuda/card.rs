@@ -7,6 +7,7 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use crate::device::cuda::driver::Driver;
 use crate::device::cuda::driver::call;
 use crate::device::modules::MODULES;
+use crate::device::modules::Tier;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -14,6 +15,8 @@ use crate::error::Result;
 const DRIVER_VERSION: i32 = 13_000;
 /// Compute capability of the `portable` tier.
 const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
+/// Of the `sm90` tier, which runs on no other: H100 and H200.
+const SM90_CAPABILITY: (i32, i32) = (9, 0);
 
 /// A usable GPU.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub(super) struct Card {
     pub(super) threads: usize,
     /// Shared memory that one block may take.
     pub(super) smem_bytes_per_block: u32,
+    /// The best kernels that it runs.
+    pub(super) tier: Tier,
 }
 
 /// Whether a CUDA driver is installed.
@@ -102,6 +107,7 @@ impl Card {
             multiprocessors: size(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             threads: size(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
             smem_bytes_per_block: attribute(driver, handle, smem)?.unsigned_abs(),
+            tier: if capability == SM90_CAPABILITY { Tier::Sm90 } else { Tier::Portable },
         })
     }
 }

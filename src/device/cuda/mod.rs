@@ -15,12 +15,12 @@ mod event;
 mod graph;
 mod guard;
 mod launch;
+mod loaded_modules;
 mod profile;
 mod stream;
+mod tensor_map;
 mod upload;
 
-use std::collections::HashMap;
-use std::ffi::CString;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
@@ -36,10 +36,9 @@ use crate::device::cuda::card::Card;
 use crate::device::cuda::driver::Driver;
 use crate::device::cuda::driver::call;
 use crate::device::cuda::guard::Guards;
+use crate::device::cuda::loaded_modules::Modules;
 use crate::device::cuda::stream::Streams;
 use crate::device::cuda::upload::Ring;
-use crate::device::modules::MODULES;
-use crate::device::modules::Module;
 use crate::device::modules::Tier;
 use crate::error::Error;
 use crate::error::Result;
@@ -54,6 +53,8 @@ pub use profile::KernelTime;
 pub use profile::Profile;
 pub use profile::Profiled;
 pub use profile::Work;
+pub(crate) use tensor_map::MapLayout;
+pub(crate) use tensor_map::TensorMap;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.
 const BLOCK_BYTES: usize = 64 << 20;
@@ -72,19 +73,10 @@ pub struct Cuda {
     profile: profile::Slot,
     /// For tests; see [`guard`].
     guards: Option<Guards>,
-    functions: Mutex<HashMap<String, Function>>,
-    modules: Mutex<HashMap<(&'static str, Tier), LoadedModule>>,
+    modules: Modules,
+    /// Whether the kernels of the card's own tier are passed over.
+    portable: AtomicBool,
 }
-
-/// A kernel entry and the dynamic shared memory that it was allowed so far.
-#[derive(Clone, Copy)]
-struct Function {
-    handle: sys::CUfunction,
-    smem_bytes: u32,
-}
-
-#[derive(Clone, Copy)]
-struct LoadedModule(sys::CUmodule);
 
 // SAFETY: the handles are plain numbers to the driver, which may be called from any thread; every
 // method that uses them makes the context current on its own thread first, and what changes lies
@@ -128,8 +120,8 @@ impl Cuda {
             ring: Ring::default(),
             profile: profile::Slot::default(),
             guards: guard.map(Guards::new),
-            functions: Mutex::default(),
-            modules: Mutex::default(),
+            modules: Modules::default(),
+            portable: AtomicBool::new(false),
         }))
     }
 
@@ -162,6 +154,19 @@ impl Cuda {
     /// Shared memory that one block may take.
     pub(crate) fn smem_bytes_per_block(&self) -> u32 {
         self.card.smem_bytes_per_block
+    }
+
+    /// The tier of the kernels that this GPU runs where an op has several.
+    pub(crate) fn tier(&self) -> Tier {
+        match self.portable.load(Ordering::Relaxed) {
+            true => Tier::Portable,
+            false => self.card.tier,
+        }
+    }
+
+    /// Whether ops started from now on take the kernels of the portable tier, whatever the card.
+    pub fn set_portable(&self, on: bool) {
+        self.portable.store(on, Ordering::Relaxed);
     }
 
     /// Whether kernels started from now on round as diffusers' bf16 pipeline does, to bf16 after
@@ -257,56 +262,6 @@ impl Cuda {
         }
         Ok(address)
     }
-
-    /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
-    fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
-        self.make_current()?;
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut function = match functions.get(entry).copied() {
-            Some(function) if smem_bytes <= function.smem_bytes => return Ok(function.handle),
-            Some(function) => function,
-            None => Function { handle: self.load(entry)?, smem_bytes: 0 },
-        };
-        if smem_bytes > function.smem_bytes {
-            let attribute =
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let value = i32::try_from(smem_bytes).unwrap_or(i32::MAX);
-            // SAFETY: the handle belongs to a module that stays loaded.
-            unsafe { call!(self.driver, cuFuncSetAttribute(function.handle, attribute, value)) }?;
-            function.smem_bytes = smem_bytes;
-        }
-        functions.insert(entry.to_owned(), function);
-        Ok(function.handle)
-    }
-
-    /// Compiles the module that holds `entry`, unless it is loaded, and looks the entry up.
-    fn load(&self, entry: &str) -> Result<sys::CUfunction> {
-        let missing = || Error::Device {
-            reason: format!(
-                "no kernel `{entry}` in this program: it was built without nvcc; see README, Build"
-            ),
-        };
-        let holds =
-            |module: &&Module| module.tier == Tier::Portable && module.entries.contains(&entry);
-        let module = MODULES.iter().find(holds).ok_or_else(missing)?;
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = match modules.get(&(module.op, module.tier)) {
-            Some(loaded) => *loaded,
-            None => {
-                let text = CString::new(module.ptx).map_err(|_| missing())?;
-                let (image, mut handle) = (text.as_ptr().cast(), ptr::null_mut());
-                // SAFETY: `text` is PTX that ends with NUL; unloaded in `drop`.
-                unsafe { call!(self.driver, cuModuleLoadData(&mut handle, image)) }?;
-                modules.insert((module.op, module.tier), LoadedModule(handle));
-                LoadedModule(handle)
-            }
-        };
-        let name = CString::new(entry).map_err(|_| missing())?;
-        let mut function = ptr::null_mut();
-        // SAFETY: the module was loaded above and stays so; `name` ends with NUL.
-        unsafe { call!(self.driver, cuModuleGetFunction(&mut function, loaded.0, name.as_ptr())) }?;
-        Ok(function)
-    }
 }
 
 impl Drop for Cuda {
@@ -321,11 +276,7 @@ impl Drop for Cuda {
             // every `Buffer` holds an `Arc` of this.
             let _ = unsafe { call!(self.driver, cuMemFree_v2(block)) };
         }
-        let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (_, module) in modules.drain() {
-            // SAFETY: loaded in `load`; no kernel of it runs.
-            let _ = unsafe { call!(self.driver, cuModuleUnload(module.0)) };
-        }
+        self.modules.unload(&self.driver);
         self.streams.destroy(&self.driver);
         // SAFETY: retained in `open`.
         let _ = unsafe { call!(self.driver, cuDevicePrimaryCtxRelease_v2(self.card.handle)) };

@@ -1,0 +1,144 @@
+//! The kernels' PTX as the driver compiled it: module by module, when one is first needed or all at
+//! once beforehand.
+#![expect(unsafe_code, reason = "calls of the CUDA driver")]
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use cudarc::driver::sys;
+
+use crate::device::cuda::Cuda;
+use crate::device::cuda::driver::Driver;
+use crate::device::cuda::driver::call;
+use crate::device::modules::MODULES;
+use crate::device::modules::Module;
+use crate::device::modules::Tier;
+use crate::error::Error;
+use crate::error::Result;
+
+/// A kernel entry and the dynamic shared memory that it was allowed so far.
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    smem_bytes: u32,
+}
+
+#[derive(Clone, Copy)]
+struct LoadedModule(sys::CUmodule);
+
+/// What is loaded so far.
+pub(super) struct Modules {
+    functions: Mutex<HashMap<String, Function>>,
+    /// One for each of [`MODULES`], locked while the driver compiles it.
+    loaded: Vec<Mutex<Option<LoadedModule>>>,
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        let loaded = MODULES.iter().map(|_| Mutex::default()).collect();
+        Self { functions: Mutex::default(), loaded }
+    }
+}
+
+impl Modules {
+    /// Unloads all of them. No kernel of theirs may be running.
+    pub(super) fn unload(&mut self, driver: &Driver) {
+        for slot in &mut self.loaded {
+            let loaded = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Some(LoadedModule(handle)) = loaded.take() {
+                // SAFETY: loaded in `Cuda::module`; no kernel of it runs.
+                let _ = unsafe { call!(driver, cuModuleUnload(handle)) };
+            }
+        }
+    }
+}
+
+impl Cuda {
+    /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
+    pub(super) fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
+        self.make_current()?;
+        let functions = &self.modules.functions;
+        let mut functions = functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut function = match functions.get(entry).copied() {
+            Some(function) if smem_bytes <= function.smem_bytes => return Ok(function.handle),
+            Some(function) => function,
+            None => Function { handle: self.load(entry)?, smem_bytes: 0 },
+        };
+        if smem_bytes > function.smem_bytes {
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let value = i32::try_from(smem_bytes).unwrap_or(i32::MAX);
+            // SAFETY: the handle belongs to a module that stays loaded.
+            unsafe { call!(self.driver, cuFuncSetAttribute(function.handle, attribute, value)) }?;
+            function.smem_bytes = smem_bytes;
+        }
+        functions.insert(entry.to_owned(), function);
+        Ok(function.handle)
+    }
+
+    /// Compiles the module that holds `entry`, unless it is loaded, and looks the entry up.
+    fn load(&self, entry: &str) -> Result<sys::CUfunction> {
+        let holds = |module: &Module| module.entries.contains(&entry);
+        let index = MODULES.iter().position(holds).ok_or_else(|| missing(entry))?;
+        let LoadedModule(module) = self.module(index)?;
+        let name = CString::new(entry).map_err(|_| missing(entry))?;
+        let mut function = ptr::null_mut();
+        // SAFETY: the module was loaded above and stays so; `name` ends with NUL.
+        unsafe { call!(self.driver, cuModuleGetFunction(&mut function, module, name.as_ptr())) }?;
+        Ok(function)
+    }
+
+    /// Module `index` of [`MODULES`], compiled unless it is loaded.
+    fn module(&self, index: usize) -> Result<LoadedModule> {
+        let slot = &self.modules.loaded[index];
+        let mut loaded = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = *loaded {
+            return Ok(module);
+        }
+        let module = &MODULES[index];
+        let text = CString::new(module.ptx).map_err(|_| missing(module.op))?;
+        let (image, mut handle) = (text.as_ptr().cast(), ptr::null_mut());
+        // SAFETY: `text` is PTX that ends with NUL; unloaded in `Modules::unload`.
+        unsafe { call!(self.driver, cuModuleLoadData(&mut handle, image)) }?;
+        *loaded = Some(LoadedModule(handle));
+        Ok(LoadedModule(handle))
+    }
+
+    /// Starts to compile every module that this GPU may run, on threads of their own: while weights
+    /// are read, the first image's kernels come about. What fails here fails again, and is told,
+    /// where a kernel is asked for.
+    pub(crate) fn load_modules_ahead(self: &Arc<Self>) {
+        let tier = self.card.tier;
+        let mut wanted: Vec<usize> = (0..MODULES.len())
+            .filter(|&index| MODULES[index].tier == Tier::Portable || MODULES[index].tier == tier)
+            .collect();
+        // The longest first.
+        wanted.sort_by_key(|&index| std::cmp::Reverse(MODULES[index].ptx.len()));
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
+        let (wanted, next) = (Arc::new(wanted), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..threads {
+            let (cuda, wanted, next) = (Arc::clone(self), Arc::clone(&wanted), Arc::clone(&next));
+            // Not waited for: whoever needs a module waits for its lock.
+            thread::spawn(move || {
+                while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let _ = cuda.make_current().and_then(|()| cuda.module(index));
+                }
+            });
+        }
+    }
+}
+
+fn missing(entry: &str) -> Error {
+    Error::Device {
+        reason: format!(
+            "no kernel `{entry}` in this program: it was built without nvcc; see README, Build"
+        ),
+    }
+}

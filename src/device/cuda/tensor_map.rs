@@ -1,0 +1,64 @@
+//! Tensor maps: what a Hopper kernel's bulk copies (TMA) know of a tensor in global memory.
+#![expect(unsafe_code, reason = "calls of the CUDA driver")]
+
+use cudarc::driver::sys;
+
+use crate::device::cuda::Cuda;
+use crate::device::cuda::driver::call;
+use crate::error::Result;
+
+/// A map as kernels take it, a member of their parameters.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct TensorMap([u64; 16]);
+
+/// A tensor of bf16 elements as a map sees it, innermost dimension first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MapLayout<const R: usize> {
+    /// Of the first element; a multiple of 16.
+    pub(crate) address: u64,
+    /// Elements. What is outside reads as 0 and is not written.
+    pub(crate) sizes: [usize; R],
+    /// Elements from one to the next; the first is 1, the others are multiples of 8.
+    pub(crate) strides: [usize; R],
+    /// Elements of a copy: at most 64 of the innermost dimension, 256 of the others.
+    pub(crate) tile: [u32; R],
+}
+
+impl Cuda {
+    /// The map of a tensor whose tiles lie in shared memory with rows of 128 bytes, swizzled.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] for what the driver refuses: an address or a stride that is no multiple of
+    /// 16 bytes, a tile too large.
+    pub(crate) fn tensor_map<const R: usize>(&self, layout: &MapLayout<R>) -> Result<TensorMap> {
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let MapLayout { address, sizes, strides, tile } = *layout;
+        let sizes = sizes.map(|size| size as u64);
+        // In bytes, and without that of the innermost dimension.
+        let strides = strides.map(|stride| 2 * stride as u64);
+        let steps = [1; R];
+        // SAFETY: writes the map, reads R sizes, R - 1 strides, R tile sizes and R steps; nothing of the
+        // tensor itself is touched.
+        unsafe {
+            call!(
+                self.driver,
+                cuTensorMapEncodeTiled(
+                    &mut map,
+                    sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                    R as u32,
+                    address as *mut std::ffi::c_void,
+                    sizes.as_ptr(),
+                    strides[1..].as_ptr(),
+                    tile.as_ptr(),
+                    steps.as_ptr(),
+                    sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                    sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                    sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                    sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+                )
+            )
+        }?;
+        Ok(TensorMap(map.opaque))
+    }
+}
