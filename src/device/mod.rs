@@ -19,9 +19,13 @@ pub use cuda::Graph;
 pub use cuda::Guard;
 pub use cuda::KernelTime;
 pub(crate) use cuda::Launch;
+pub(crate) use cuda::MapLayout;
 pub use cuda::Profile;
 pub use cuda::Profiled;
+pub(crate) use cuda::TensorMap;
 pub use cuda::Work;
+pub(crate) use modules::Tier;
+
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
 pub use tensor::Act;

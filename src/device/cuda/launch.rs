@@ -11,6 +11,7 @@ use cudarc::driver::sys;
 use crate::device::cuda::Cuda;
 use crate::device::cuda::Work;
 use crate::device::cuda::driver::call;
+use crate::device::cuda::loaded_modules::Function;
 use crate::error::Result;
 
 /// How a kernel is started.
@@ -51,7 +52,13 @@ impl Cuda {
     }
 
     fn start<P: Pod>(&self, entry: &str, launch: Launch, params: &P) -> Result<()> {
-        let function = self.function(entry, launch.smem_bytes)?;
+        let Function { handle: function, waits, .. } = self.function(entry, launch.smem_bytes)?;
+        // A kernel that waits for the one before it by itself may be set up while that one runs.
+        let mut early = sys::CUlaunchAttribute_st {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
         let [grid_x, grid_y, grid_z] = launch.grid;
         let config = sys::CUlaunchConfig {
             gridDimX: grid_x,
@@ -62,8 +69,8 @@ impl Cuda {
             blockDimZ: 1,
             sharedMemBytes: launch.smem_bytes,
             hStream: self.stream(),
-            attrs: ptr::null_mut(),
-            numAttrs: 0,
+            attrs: &mut early,
+            numAttrs: u32::from(waits),
         };
         let mut arguments = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
         // SAFETY: every kernel takes exactly one argument, its `Params` struct by value, and P is its

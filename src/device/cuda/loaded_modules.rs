@@ -25,9 +25,12 @@ use crate::error::Result;
 
 /// A kernel entry and the dynamic shared memory that it was allowed so far.
 #[derive(Clone, Copy)]
-struct Function {
-    handle: sys::CUfunction,
+pub(super) struct Function {
+    pub(super) handle: sys::CUfunction,
     smem_bytes: u32,
+    /// Whether the kernel waits for the one before it by itself, before it touches memory that
+    /// another may write: then it may start early.
+    pub(super) waits: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -61,15 +64,15 @@ impl Modules {
 }
 
 impl Cuda {
-    /// The handle of a kernel entry, with at least that much dynamic shared memory allowed.
-    pub(super) fn function(&self, entry: &str, smem_bytes: u32) -> Result<sys::CUfunction> {
+    /// A kernel entry, with at least that much dynamic shared memory allowed.
+    pub(super) fn function(&self, entry: &str, smem_bytes: u32) -> Result<Function> {
         self.make_current()?;
         let functions = &self.modules.functions;
         let mut functions = functions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut function = match functions.get(entry).copied() {
-            Some(function) if smem_bytes <= function.smem_bytes => return Ok(function.handle),
+            Some(function) if smem_bytes <= function.smem_bytes => return Ok(function),
             Some(function) => function,
-            None => Function { handle: self.load(entry)?, smem_bytes: 0 },
+            None => self.load(entry)?,
         };
         if smem_bytes > function.smem_bytes {
             let attribute =
@@ -80,19 +83,21 @@ impl Cuda {
             function.smem_bytes = smem_bytes;
         }
         functions.insert(entry.to_owned(), function);
-        Ok(function.handle)
+        Ok(function)
     }
 
     /// Compiles the module that holds `entry`, unless it is loaded, and looks the entry up.
-    fn load(&self, entry: &str) -> Result<sys::CUfunction> {
+    fn load(&self, entry: &str) -> Result<Function> {
         let holds = |module: &Module| module.entries.contains(&entry);
         let index = MODULES.iter().position(holds).ok_or_else(|| missing(entry))?;
         let LoadedModule(module) = self.module(index)?;
         let name = CString::new(entry).map_err(|_| missing(entry))?;
-        let mut function = ptr::null_mut();
+        let mut handle = ptr::null_mut();
         // SAFETY: the module was loaded above and stays so; `name` ends with NUL.
-        unsafe { call!(self.driver, cuModuleGetFunction(&mut function, module, name.as_ptr())) }?;
-        Ok(function)
+        unsafe { call!(self.driver, cuModuleGetFunction(&mut handle, module, name.as_ptr())) }?;
+        // All kernels of a module wait, or none.
+        let waits = MODULES[index].ptx.contains("griddepcontrol.wait");
+        Ok(Function { handle, smem_bytes: 0, waits })
     }
 
     /// Module `index` of [`MODULES`], compiled unless it is loaded.

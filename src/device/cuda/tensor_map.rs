@@ -46,7 +46,7 @@ impl Cuda {
                 cuTensorMapEncodeTiled(
                     &mut map,
                     sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                    R as u32,
+                    u32::try_from(R).unwrap_or_default(),
                     address as *mut std::ffi::c_void,
                     sizes.as_ptr(),
                     strides[1..].as_ptr(),

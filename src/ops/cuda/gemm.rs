@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
+use crate::ops::cuda::gemm_sm90;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile;
@@ -72,12 +73,82 @@ fn address_of(operand: Option<Matrix<'_, Act>>) -> u64 {
     operand.map_or(0, |operand| operand.cuda_address())
 }
 
+fn stride_of(operand: Option<Matrix<'_, Act>>) -> usize {
+    operand.map_or(0, |operand| operand.stride())
+}
+
 /// The first one or two segments and where they meet; one segment is split from nothing.
 pub(super) fn pair<'s, S>(op: &'static str, segments: &'s [S]) -> Result<[&'s S; 2]> {
     expect(op, "segments", matches!(segments.len(), 1 | 2), || {
         ("1 or 2 row ranges".into(), segments.len().to_string())
     })?;
     Ok([&segments[0], &segments[segments.len() - 1]])
+}
+
+/// A checked product: what every kernel of it needs.
+pub(super) struct Product<'a> {
+    pub(super) out: Matrix<'a, Act>,
+    pub(super) difference: Option<[Matrix<'a, Act>; 2]>,
+    pub(super) a: Matrix<'a, Act>,
+    pub(super) residual: Option<Matrix<'a, Act>>,
+    /// Rows of the first segment.
+    pub(super) split: usize,
+    pub(super) weight: [u64; 2],
+    pub(super) bias: [u64; 2],
+    pub(super) gate_table: u64,
+    pub(super) step: u64,
+    pub(super) gate_stride: i32,
+    pub(super) gate_column: [i32; 2],
+    pub(super) activation: Activation,
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        out: Matrix<'a, Act>,
+        difference: Option<[Matrix<'a, Act>; 2]>,
+        a: Matrix<'a, Act>,
+        residual: Option<Matrix<'a, Act>>,
+        segments: &[Segment<'_>],
+        activation: Activation,
+    ) -> Result<Self> {
+        let ([_, columns], [_, k]) = (out.shape(), a.shape());
+        let pair = pair(OP, segments)?;
+        let weights = pair.map(|segment| bf16_weight(OP, &segment.linear.weight));
+        let [first_weight, second_weight] = weights;
+        let gates = pair.map(|segment| segment.gate);
+        expect_gates(gates)?;
+        let gate = gates[0].or(gates[1]);
+        let column = |gate: Option<ModulationVector<'_>>| {
+            gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column))
+        };
+        let product = Self {
+            out,
+            difference,
+            a,
+            residual,
+            split: pair[0].rows.end,
+            weight: [first_weight?, second_weight?],
+            bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
+            gate_table: gate.map_or(0, |gate| gate.table.cuda_address()),
+            step: gate.map_or(0, |gate| gate.step.cuda_address()),
+            gate_stride: int(OP, "gate", gate.map_or(0, |gate| gate.table.shape()[1]))?,
+            gate_column: [column(gates[0])?, column(gates[1])?],
+            activation,
+        };
+        let strides = product.operands().map(stride_of);
+        for value in [columns, k].into_iter().chain(strides) {
+            expect_multiple_of_8(OP, "N, K or a row's stride", value)?;
+        }
+        for address in product.operands().map(address_of).into_iter().chain(product.weight) {
+            expect_aligned(OP, "operand", address)?;
+        }
+        Ok(product)
+    }
+
+    fn operands(&self) -> [Option<Matrix<'a, Act>>; 5] {
+        let [change, from] = self.difference.map_or([None; 2], |pair| pair.map(Some));
+        [Some(self.out), Some(self.a), self.residual, change, from]
+    }
 }
 
 pub(crate) fn gemm(
@@ -94,57 +165,51 @@ pub(crate) fn gemm(
     if rows == 0 || columns == 0 {
         return Ok(());
     }
-    let pair = pair(OP, segments)?;
-    let split = pair[0].rows.end;
-    let change = difference.as_ref().map(|difference| difference.out.as_ref());
-    let from = difference.as_ref().map(|difference| difference.from);
-    let operands = [Some(out.as_ref()), Some(a), residual, change, from];
-    let strides = operands.map(|operand| operand.map_or(0, |operand| operand.stride()));
-    for value in [columns, k].into_iter().chain(strides) {
-        expect_multiple_of_8(OP, "N, K or a row's stride", value)?;
+    let difference = difference.as_ref().map(|change| [change.out.as_ref(), change.from]);
+    let product = Product::new(out.as_ref(), difference, a, residual, segments, activation)?;
+    cuda.note_input(OP, a.cuda_address(), [rows, k, a.stride()])?;
+    if gemm_sm90::gemm(cuda, &product)? {
+        return Ok(());
     }
-    let mut weight = [0; 2];
-    for (address, segment) in weight.iter_mut().zip(pair) {
-        *address = bf16_weight(OP, &segment.linear.weight)?;
-    }
-    let gates = pair.map(|segment| segment.gate);
-    expect_gates(gates)?;
-    let gate = gates[0].or(gates[1]);
-    let gate_column = gates.map(|gate| gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column)));
-    let [first_gate, second_gate] = gate_column;
+    portable(cuda, &product)
+}
+
+fn portable(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<()> {
+    let ([rows, columns], [_, k]) = (product.out.shape(), product.a.shape());
+    let split = product.split;
+    let activation = product.activation;
     let tiling = tile::choose(cuda, [split, rows - split], &[columns], suits(activation));
+    let [out, a, residual, difference, from] = product.operands().map(address_of);
+    let strides = product.operands().map(|operand| int(OP, "stride", stride_of(operand)));
+    let [out_stride, a_stride, residual_stride, difference_stride, from_stride] = strides;
     let params = Params {
-        out: out.as_ref().cuda_address(),
-        a: a.cuda_address(),
-        residual: address_of(residual),
-        weight,
-        bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
-        gate_table: gate.map_or(0, |gate| gate.table.cuda_address()),
-        step: gate.map_or(0, |gate| gate.step.cuda_address()),
+        out,
+        a,
+        residual,
+        weight: product.weight,
+        bias: product.bias,
+        gate_table: product.gate_table,
+        step: product.step,
         rows: int(OP, "M", rows)?,
         split: int(OP, "M", split)?,
         columns: int(OP, "N", columns)?,
         k: int(OP, "K", k)?,
-        out_stride: int(OP, "stride", strides[0])?,
-        a_stride: int(OP, "stride", strides[1])?,
-        residual_stride: int(OP, "stride", strides[2])?,
+        out_stride: out_stride?,
+        a_stride: a_stride?,
+        residual_stride: residual_stride?,
         weight_stride: int(OP, "K", k)?,
-        gate_stride: int(OP, "gate", gate.map_or(0, |gate| gate.table.shape()[1]))?,
-        gate_column: [first_gate?, second_gate?],
+        gate_stride: product.gate_stride,
+        gate_column: product.gate_column,
         raster_rows: tiling.raster_rows,
         round_like_diffusers: cuda.round_like_diffusers(),
-        difference_stride: int(OP, "stride", strides[3])?,
-        difference: address_of(change),
-        from: address_of(from),
-        from_stride: int(OP, "stride", strides[4])?,
+        difference_stride: difference_stride?,
+        difference,
+        from,
+        from_stride: from_stride?,
         reserved: 0,
     };
-    let addresses = operands.map(address_of);
-    for address in addresses.into_iter().chain(params.weight) {
-        expect_aligned(OP, "operand", address)?;
-    }
-    let entry = format!("gemm_{}_{}", tiling.tile.name(), end(activation, change.is_some()));
-    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
+    let end = end(activation, product.difference.is_some());
+    let entry = format!("gemm_{}_{end}", tiling.tile.name());
     let work = Work::Flops(2 * rows * columns * k);
     cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }
