@@ -1,0 +1,141 @@
+// From a tile's sums to the output: a consumer puts finished chunks of 64 rows into shared memory,
+// from where a warp of the producer group stores them, also while the next tile is multiplied.
+#pragma once
+
+#include "mbarrier.cuh"
+#include "multiply.cuh"
+#include "tensor_map.cuh"
+#include "tile.cuh"
+
+#include <cstdint>
+
+namespace flux_rt {
+
+// The four 8x8 matrices of a warp's 16 rows x 16 columns, from or to shared memory; lane l names
+// the address of row l % 16 in the columns 8 (l / 16).
+__device__ __forceinline__ void load_matrices(uint32_t (&words)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(address)
+                 : "memory");
+}
+__device__ __forceinline__ void store_matrices(uint32_t address, const uint32_t (&words)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+                 "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
+// Where a lane's part of a warp's rows lies in a chunk buffer.
+template <class Tile> class ChunkAddress {
+    // Rows of 128 bytes are swizzled by the copies too; eight rows of 96 bytes meet no bank more
+    // than twice as they are.
+    static constexpr bool SWIZZLED = Tile::CHUNK_COLUMNS == 64;
+    static_assert(SWIZZLED || Tile::CHUNK_COLUMNS % 32 == 16, "few bank conflicts");
+    uint32_t row, column;
+
+  public:
+    __device__ __forceinline__ ChunkAddress() {
+        const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
+        row = (16 * warp + lane % 16) * Tile::CHUNK_COLUMNS * 2;
+        column = lane / 16 * 16;
+        if (SWIZZLED) {
+            column ^= lane % 8 * 16;
+        }
+    }
+
+    // Columns 16 `group` on.
+    __device__ __forceinline__ uint32_t operator()(uint32_t buffer, int group) const {
+        return buffer + row + (SWIZZLED ? column ^ (group * 32) : column + group * 32);
+    }
+};
+
+// Finishes one tile of a consumer: `epilogue.finish(words, sums, column, old)` turns eight sums of
+// a thread into packed bf16. They are the columns `column` + 2 q and + 1 of the rows g and g + 8,
+// then the same 8 columns further. If there is a `residual`, `old` is what it is there: it lies in
+// the next stages of `ring`, where the output takes its place. Else `old` is zeros, and the output
+// goes to the chunk buffers.
+template <class Tile, class Epilogue>
+__device__ __forceinline__ void
+finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
+            RingPosition<Tile::STAGES> &ring, RingPosition<Tile::BUFFERS> &parts, bool residual,
+            const Epilogue &epilogue) {
+    const ChunkAddress<Tile> address;
+    const int reader = Tile::IN_TURN ? 0 : consumer;
+#pragma unroll
+    for (int chunk = 0; chunk < Tile::CHUNKS; ++chunk) {
+        const int in_stage = chunk % Tile::RESIDUAL_CHUNKS;
+        const bool starts = in_stage == 0 || !residual;
+        const bool ends = in_stage == Tile::RESIDUAL_CHUNKS - 1 || chunk == Tile::CHUNKS - 1;
+        if (starts) {
+            barrier_wait(shared.stored(consumer, parts.slot), parts.parity ^ 1);
+        }
+        if (starts && residual) {
+            barrier_wait(shared.full(ring.slot), ring.parity);
+        }
+        const uint32_t place = residual ? shared.residual(ring.slot, reader, in_stage)
+                                        : shared.chunk(consumer, parts.slot);
+#pragma unroll
+        for (int group = 0; group < Tile::CHUNK_COLUMNS / 16; ++group) {
+            const int column = chunk % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS + group * 16;
+            uint32_t old[4] = {0, 0, 0, 0}, words[4];
+            if (residual) {
+                load_matrices(old, address(place, group));
+            }
+            epilogue.finish(words, &sums[chunk / Tile::CHUNKS_N][column / 2], column, old);
+            store_matrices(address(place, group), words);
+        }
+        if (ends || !residual) {
+            fence_before_bulk_copy();
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) {
+                barrier_arrive(shared.filled(consumer, parts.slot));
+            }
+            parts.advance();
+            if (residual) {
+                ring.advance();
+            }
+        }
+    }
+}
+
+// Stores what a consumer finishes, of all tiles of this block; called by one thread. `out` are maps
+// per segment with boxes of CHUNK_COLUMNS x 64 rows.
+template <class Tile>
+__device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, int consumer,
+                                             const TensorMap *out, TileSchedule<Tile> schedule,
+                                             int slabs, bool residual) {
+    const int reader = Tile::IN_TURN ? 0 : consumer;
+    const int part_chunks = residual ? Tile::RESIDUAL_CHUNKS : 1;
+    const int tile_stages = slabs + (residual ? Tile::RESIDUAL_STAGES : 0);
+    RingPosition<Tile::BUFFERS> parts;
+    RingPosition<Tile::STAGES> ring;
+    ring.advance_by(slabs + (Tile::IN_TURN ? consumer * tile_stages : 0));
+    for (schedule = schedule.of_consumer(consumer); !schedule.done(); schedule.advance()) {
+        const HopperPosition at = schedule.position();
+#pragma unroll 1
+        for (int first = 0; first < Tile::CHUNKS; first += part_chunks) {
+            barrier_wait(shared.filled(consumer, parts.slot), parts.parity);
+#pragma unroll 1
+            for (int i = 0; i < part_chunks && first + i < Tile::CHUNKS; ++i) {
+                const uint32_t place = residual ? shared.residual(ring.slot, reader, i)
+                                                : shared.chunk(consumer, parts.slot);
+                store_box(out[at.segment], place, chunk_row<Tile>(at, reader, first + i),
+                          chunk_column<Tile>(at, first + i));
+            }
+            commit_stores();
+            wait_stores_read<0>();
+            barrier_arrive(shared.stored(consumer, parts.slot));
+            parts.advance();
+            if (residual) {
+                for (uint32_t rank = 0; rank < Tile::CLUSTER; ++rank) {
+                    barrier_arrive_at(shared.empty(ring.slot), rank);
+                }
+                ring.advance();
+            }
+        }
+        ring.advance_by(slabs + (Tile::IN_TURN ? tile_stages : 0));
+    }
+    wait_stores();
+}
+
+} // namespace flux_rt

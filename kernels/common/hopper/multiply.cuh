@@ -1,0 +1,132 @@
+// The main loop of a Hopper matrix kernel: A and W of a tile come slab after slab, 64 columns of K
+// each, through a ring of shared stages that one thread fills by bulk copies and two warpgroups
+// multiply from. The ring does not stop between tiles: while the consumers finish one, it fills
+// with the next one's first slabs.
+#pragma once
+
+#include "cluster.cuh"
+#include "mbarrier.cuh"
+#include "tensor_map.cuh"
+#include "tile.cuh"
+#include "wgmma.cuh"
+
+#include <cstdint>
+
+namespace flux_rt {
+
+// The maps of what a tile reads, per segment: A with boxes of 64 columns x Tile::M rows, W with
+// 64 x SHARED_N, the residual with CHUNK_COLUMNS x 64; `residual` may be null.
+struct TileInputs {
+    const TensorMap *a, *weight, *residual; // [2] each
+};
+
+// Fills stages with the residual of one tile.
+template <class Tile>
+__device__ __forceinline__ void load_residual(const SharedLayout<Tile> &shared,
+                                              const TensorMap &residual, const HopperPosition &at,
+                                              RingPosition<Tile::STAGES> &ring) {
+#pragma unroll 1
+    for (int first = 0; first < Tile::CHUNKS; first += Tile::RESIDUAL_CHUNKS) {
+        const int count = min(Tile::RESIDUAL_CHUNKS, Tile::CHUNKS - first);
+        const uint32_t full = shared.full(ring.slot);
+        barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
+        barrier_arrive_expect(full, Tile::READERS * count * Tile::CHUNK_BYTES);
+#pragma unroll 1
+        for (int chunk = 0; chunk < count; ++chunk) {
+#pragma unroll 1
+            for (int reader = 0; reader < Tile::READERS; ++reader) {
+                load_box(shared.residual(ring.slot, reader, chunk), residual, full,
+                         chunk_row<Tile>(at, reader, first + chunk),
+                         chunk_column<Tile>(at, first + chunk));
+            }
+        }
+        ring.advance();
+    }
+}
+
+// Fills the ring for all tiles of this block; called by one thread.
+template <class Tile>
+__device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
+                                            const TileInputs &inputs, TileSchedule<Tile> schedule,
+                                            int slabs) {
+    constexpr uint16_t ALL_BLOCKS = (1 << Tile::CLUSTER) - 1;
+    const int rank = static_cast<int>(cluster_rank());
+    const uint32_t part_offset = rank * Tile::SHARED_N * Tile::K * 2;
+    RingPosition<Tile::STAGES> ring;
+    for (; !schedule.done(); schedule.advance()) {
+        const HopperPosition at = schedule.position();
+        const TensorMap &a = inputs.a[at.segment], &weight = inputs.weight[at.segment];
+        const int weight_row = at.column + rank * Tile::SHARED_N;
+#pragma unroll 1
+        for (int slab = 0; slab < slabs; ++slab) {
+            // A stage is empty here when it is empty in every block that the load below writes to:
+            // consumers report to all blocks of the cluster.
+            barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
+            const uint32_t full = shared.full(ring.slot);
+            barrier_arrive_expect(full, Tile::STAGE_BYTES);
+            load_box(shared.a(ring.slot), a, full, at.row, slab * Tile::K);
+            load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,
+                               slab * Tile::K, ALL_BLOCKS);
+            ring.advance();
+        }
+        if (inputs.residual != nullptr) {
+            load_residual<Tile>(shared, inputs.residual[at.segment], at, ring);
+        }
+    }
+}
+
+// Gives a stage back to the producers of all blocks; called by all threads of a consumer, of which
+// none reads the stage any more.
+template <class Tile>
+__device__ __forceinline__ void release_stage(const SharedLayout<Tile> &shared, uint32_t stage) {
+    const uint32_t thread = threadIdx.x % WARPGROUP;
+    if (thread < Tile::CLUSTER) {
+        barrier_arrive_at(shared.empty(stage), thread);
+    }
+}
+
+// A consumer thread's sums: chain c covers rows 64 c on of its warpgroup's part.
+template <class Tile> using HopperSums = float[Tile::CHAINS][Tile::N / 2];
+
+// Multiplies one tile, whose slabs are the next in `ring`. While a slab's products run, the next
+// slab's are queued behind them; then the older slab's stage is released. `queued` is called by
+// every thread when no slab is left to wait for.
+template <class Tile, class Queued>
+__device__ __forceinline__ void multiply(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared,
+                                         int consumer, RingPosition<Tile::STAGES> &ring, int slabs,
+                                         const Queued &queued) {
+    const uint32_t a_offset = Tile::IN_TURN ? 0 : consumer * Tile::CONSUMER_M * Tile::K * 2;
+    uint32_t previous = 0;
+#pragma unroll 1
+    for (int slab = 0; slab < slabs; ++slab) {
+        barrier_wait(shared.full(ring.slot), ring.parity);
+        const uint64_t a = operand_descriptor(shared.a(ring.slot) + a_offset);
+        const uint64_t b = operand_descriptor(shared.b(ring.slot));
+        products_fence();
+#pragma unroll
+        for (int step = 0; step < Tile::K / 16; ++step) {
+#pragma unroll
+            for (int chain = 0; chain < Tile::CHAINS; ++chain) {
+                Products<Tile::N>::multiply(sums[chain],
+                                            a + chain * NEXT_64_ROWS + step * NEXT_16_COLUMNS,
+                                            b + step * NEXT_16_COLUMNS, step > 0 || slab > 0);
+            }
+        }
+        products_commit();
+        products_wait<1>();
+        if (slab > 0) {
+            release_stage<Tile>(shared, previous);
+        }
+        previous = ring.slot;
+        ring.advance();
+    }
+    queued();
+    products_wait<0>();
+    release_stage<Tile>(shared, previous);
+#pragma unroll
+    for (int chain = 0; chain < Tile::CHAINS; ++chain) {
+        pin(sums[chain]);
+    }
+}
+
+} // namespace flux_rt
