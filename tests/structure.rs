@@ -40,7 +40,7 @@ fn stems(folder: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{folder:?}"));
     entries
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .filter(|stem| !["mod", "main", "common", "cpu", "cuda", "sm90"].contains(&stem.as_str()))
+        .filter(|stem| !["mod", "main", "common", "cpu", "cuda"].contains(&stem.as_str()))
         .collect()
 }
 

@@ -22,6 +22,7 @@ pub(crate) use cuda::Launch;
 pub(crate) use cuda::MapLayout;
 pub use cuda::Profile;
 pub use cuda::Profiled;
+pub(crate) use cuda::Swizzle;
 pub(crate) use cuda::TensorMap;
 pub use cuda::Work;
 pub(crate) use modules::Tier;

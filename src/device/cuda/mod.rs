@@ -54,6 +54,7 @@ pub use profile::Profile;
 pub use profile::Profiled;
 pub use profile::Work;
 pub(crate) use tensor_map::MapLayout;
+pub(crate) use tensor_map::Swizzle;
 pub(crate) use tensor_map::TensorMap;
 
 /// Bytes taken from the driver at a time, so that small buffers share a block.

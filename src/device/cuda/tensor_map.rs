@@ -12,6 +12,15 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct TensorMap([u64; 16]);
 
+/// How rows of a copy lie in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Swizzle {
+    /// One behind the other.
+    None,
+    /// Rows of 128 bytes, in which the 16-byte parts are exchanged by the row's number modulo 8.
+    Bytes128,
+}
+
 /// A tensor of bf16 elements as a map sees it, innermost dimension first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MapLayout<const R: usize> {
@@ -22,18 +31,25 @@ pub(crate) struct MapLayout<const R: usize> {
     /// Elements from one to the next; the first is 1, the others are multiples of 8.
     pub(crate) strides: [usize; R],
     /// Elements of a copy: at most 64 of the innermost dimension, 256 of the others.
-    pub(crate) tile: [u32; R],
+    pub(crate) tile: [usize; R],
+    /// How a copy lies in shared memory.
+    pub(crate) swizzle: Swizzle,
 }
 
 impl Cuda {
-    /// The map of a tensor whose tiles lie in shared memory with rows of 128 bytes, swizzled.
+    /// The map of a tensor.
     ///
     /// # Errors
     /// [`crate::Error::Cuda`] for what the driver refuses: an address or a stride that is no multiple of
     /// 16 bytes, a tile too large.
     pub(crate) fn tensor_map<const R: usize>(&self, layout: &MapLayout<R>) -> Result<TensorMap> {
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
-        let MapLayout { address, sizes, strides, tile } = *layout;
+        let MapLayout { address, sizes, strides, tile, swizzle } = *layout;
+        let tile = tile.map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let swizzle = match swizzle {
+            Swizzle::None => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
+            Swizzle::Bytes128 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+        };
         let sizes = sizes.map(|size| size as u64);
         // In bytes, and without that of the innermost dimension.
         let strides = strides.map(|stride| 2 * stride as u64);
@@ -53,7 +69,7 @@ impl Cuda {
                     tile.as_ptr(),
                     steps.as_ptr(),
                     sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                    sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                    swizzle,
                     sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                     sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
                 )

@@ -8,6 +8,7 @@ use crate::device::Cuda;
 use crate::device::Launch;
 use crate::device::MapLayout;
 use crate::device::Matrix;
+use crate::device::Swizzle;
 use crate::device::TensorMap;
 use crate::device::Tier;
 use crate::device::Work;
@@ -19,13 +20,11 @@ use crate::ops::gemm::Activation;
 
 const OP: &str = "gemm";
 /// Columns of A and W that a copy brings: 128 bytes, as wide as the swizzle.
-const SLAB: u32 = 64;
+const SLAB: usize = 64;
 /// Rows of `out` and `residual` that a copy moves.
-const CHUNK_ROWS: u32 = 64;
+const CHUNK_ROWS: usize = 64;
 /// Blocks of a cluster, below each other.
 const CLUSTER: usize = 2;
-/// Cluster tiles that share a sweep over the columns: their operands stay in L2.
-const RASTER_ROWS: i32 = 8;
 
 /// Rows x columns of the output that a block computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +35,6 @@ enum Tile {
 }
 
 impl Tile {
-    const ALL: [Self; 3] = [Self::T128x256, Self::T256x144, Self::T128x192];
-
     fn name(self) -> &'static str {
         match self {
             Self::T128x256 => "128x256",
@@ -62,20 +59,30 @@ impl Tile {
         }
     }
 
-    /// Columns of `out` and `residual` that a copy moves.
-    fn chunk_columns(self) -> u32 {
+    /// Columns of `out` and `residual` that a copy moves, and how they lie in shared memory.
+    fn chunk(self) -> (usize, Swizzle) {
         match self {
-            Self::T128x256 | Self::T128x192 => 64,
-            Self::T256x144 => 48,
+            Self::T128x256 | Self::T128x192 => (64, Swizzle::Bytes128),
+            Self::T256x144 => (48, Swizzle::None),
         }
     }
 
-    /// Whether there is an entry.
-    fn has(self, activation: Activation) -> bool {
+    /// Cluster tiles that share a sweep over the columns: their operands stay in L2. The best of
+    /// those tried at FLUX's shapes.
+    fn raster_rows(self) -> i32 {
+        match self {
+            Self::T128x256 => 12,
+            Self::T256x144 | Self::T128x192 => 9,
+        }
+    }
+
+    /// Those that suit an activation. GELU takes as long as a sixth of a tile of K 3072: there the
+    /// consumers of 128x192 take turns, and one finishes its tile while the other multiplies.
+    fn suiting(activation: Activation) -> &'static [Self] {
         match activation {
-            Activation::None => true,
-            Activation::GeluTanh => self != Self::T256x144,
-            Activation::Silu | Activation::QuickGelu => false,
+            Activation::None => &[Self::T128x256, Self::T256x144, Self::T128x192],
+            Activation::GeluTanh => &[Self::T128x192],
+            Activation::Silu | Activation::QuickGelu => &[],
         }
     }
 
@@ -119,7 +126,7 @@ fn choose(cuda: &Cuda, product: &Product<'_>) -> Option<Tile> {
         let [tile_rows, tile_columns] = tile.size();
         tile.count(segments, columns).div_ceil(slots) * tile_rows * tile_columns
     };
-    Tile::ALL.into_iter().filter(|tile| tile.has(product.activation)).min_by_key(cost)
+    Tile::suiting(product.activation).iter().copied().min_by_key(cost)
 }
 
 /// Launches the Hopper kernel where there is one for this product, and says whether it did.
@@ -130,33 +137,35 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
     let [tile_rows, tile_columns] = tile.size();
     let sizes = [product.split, rows - product.split];
     let starts = [0, product.split];
-    let activations = |matrix: Matrix<'_, Act>, tile: [usize; 2]| -> Result<[TensorMap; 2]> {
+    let activations = |matrix: Matrix<'_, Act>, tile, swizzle| -> Result<[TensorMap; 2]> {
         let [mut first, mut second] = [0, 1].map(|index| {
             let part = matrix.rows(starts[index]..starts[index] + sizes[index]);
-            (sizes[index] > 0).then(|| map(cuda, part, tile))
+            (sizes[index] > 0).then(|| map(cuda, part, tile, swizzle))
         });
         // A segment without rows is never read, but its map has to be one.
         let (first, second) = (first.take().transpose()?, second.take().transpose()?);
         let any = first.or(second).unwrap_or(bytemuck::Zeroable::zeroed());
         Ok([first.unwrap_or(any), second.unwrap_or(any)])
     };
-    let chunk = [CHUNK_ROWS as usize, tile.chunk_columns() as usize];
-    let out = activations(product.out, chunk)?;
+    let (chunk_columns, swizzle) = tile.chunk();
+    let chunk = [CHUNK_ROWS, chunk_columns];
+    let out = activations(product.out, chunk, swizzle)?;
     let weight = |index: usize| -> Result<TensorMap> {
         cuda.tensor_map(&MapLayout {
             address: product.weight[index],
             sizes: [k, columns],
             strides: [1, k],
             // Each block of a cluster brings one half and gives it to both.
-            tile: [SLAB, int(OP, "tile", tile_columns / CLUSTER)?.unsigned_abs()],
+            tile: [SLAB, tile_columns / CLUSTER],
+            swizzle: Swizzle::Bytes128,
         })
     };
     let params = Params {
-        a: activations(product.a, [tile_rows, SLAB as usize])?,
+        a: activations(product.a, [tile_rows, SLAB], Swizzle::Bytes128)?,
         weight: [weight(0)?, weight(1)?],
         out,
         residual: match product.residual {
-            Some(residual) => activations(residual, chunk)?,
+            Some(residual) => activations(residual, chunk, swizzle)?,
             None => out,
         },
         bias: product.bias,
@@ -167,7 +176,7 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
         k: int(OP, "K", k)?,
         gate_stride: product.gate_stride,
         gate_column: product.gate_column,
-        raster_rows: RASTER_ROWS,
+        raster_rows: tile.raster_rows(),
         has_residual: i32::from(product.residual.is_some()),
         round_like_diffusers: cuda.round_like_diffusers(),
         reserved: [0; 14],
@@ -189,14 +198,18 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
 }
 
 /// A map of a matrix whose copies have so many rows and columns.
-fn map(cuda: &Cuda, matrix: Matrix<'_, Act>, [rows, columns]: [usize; 2]) -> Result<TensorMap> {
+fn map(
+    cuda: &Cuda,
+    matrix: Matrix<'_, Act>,
+    [rows, columns]: [usize; 2],
+    swizzle: Swizzle,
+) -> Result<TensorMap> {
     let [height, width] = matrix.shape();
-    let tile = [columns, rows].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
-    let strides = [1, matrix.stride()];
     cuda.tensor_map(&MapLayout {
         address: matrix.cuda_address(),
         sizes: [width, height],
-        strides,
-        tile,
+        strides: [1, matrix.stride()],
+        tile: [columns, rows],
+        swizzle,
     })
 }

@@ -11,16 +11,16 @@
 // there are (ceil(rows[0] / M) + ceil(rows[1] / M)) * ceil(columns / N), M being both tiles' rows.
 // May be launched with programmatic stream serialization.
 
-#include "../common/activation.cuh"
-#include "../common/bf16.cuh"
-#include "../common/hopper/activation.cuh"
-#include "../common/hopper/cluster.cuh"
-#include "../common/hopper/epilogue.cuh"
-#include "../common/hopper/grid.cuh"
-#include "../common/hopper/mbarrier.cuh"
-#include "../common/hopper/multiply.cuh"
-#include "../common/hopper/tensor_map.cuh"
-#include "../common/hopper/tile.cuh"
+#include "common/activation.cuh"
+#include "common/bf16.cuh"
+#include "common/hopper/activation.cuh"
+#include "common/hopper/cluster.cuh"
+#include "common/hopper/epilogue.cuh"
+#include "common/hopper/grid.cuh"
+#include "common/hopper/mbarrier.cuh"
+#include "common/hopper/multiply.cuh"
+#include "common/hopper/tensor_map.cuh"
+#include "common/hopper/tile.cuh"
 
 #include <cstddef>
 #include <cstdint>
