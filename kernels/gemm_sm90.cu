@@ -14,11 +14,7 @@
 #include "common/activation.cuh"
 #include "common/bf16.cuh"
 #include "common/hopper/activation.cuh"
-#include "common/hopper/cluster.cuh"
-#include "common/hopper/epilogue.cuh"
-#include "common/hopper/grid.cuh"
-#include "common/hopper/mbarrier.cuh"
-#include "common/hopper/multiply.cuh"
+#include "common/hopper/matrix_kernel.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/tile.cuh"
 
@@ -71,55 +67,6 @@ static_assert(offsetof(GemmSm90Params, has_residual) == 1088, "mirrored by the l
 static_assert(offsetof(GemmSm90Params, round_like_diffusers) == 1092, "mirrored by the launcher");
 static_assert(offsetof(GemmSm90Params, reserved) == 1096, "mirrored by the launcher");
 
-// Bias and gate of two neighbouring columns, as they lie in shared memory.
-struct alignas(16) ColumnPair {
-    float bias[2], gate[2];
-};
-
-template <class Tile> __device__ __forceinline__ ColumnPair *column_pairs(int slot) {
-    uint8_t *const vectors = dynamic_shared() + Tile::VECTOR_OFFSET + slot * Tile::VECTOR_BYTES;
-    return reinterpret_cast<ColumnPair *>(vectors);
-}
-
-// Loads bias and gate of every tile of this block, where a segment has none zeros and ones; called
-// by one warp.
-template <class Tile>
-__device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
-                                             const GemmSm90Params &params,
-                                             TileSchedule<Tile> schedule) {
-    const int lane = threadIdx.x % 32;
-    const __nv_bfloat16 *gates = nullptr;
-    if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
-        gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
-    }
-    RingPosition<Tile::TILES_AT_WORK> ring;
-    for (; !schedule.done(); schedule.advance()) {
-        ColumnPair *const pairs = column_pairs<Tile>(ring.slot);
-        const HopperPosition at = schedule.position();
-        const float *const bias = params.bias[at.segment];
-        const int gate_column = params.gate_column[at.segment];
-        barrier_wait(shared.vectors_empty(ring.slot), ring.parity ^ 1);
-        for (int pair = lane; pair < Tile::N / 2; pair += 32) {
-            const int column = at.column + 2 * pair;
-            ColumnPair loaded{{0.0f, 0.0f}, {1.0f, 1.0f}};
-            if (column < params.columns && bias != nullptr) {
-                loaded.bias[0] = bias[column];
-                loaded.bias[1] = bias[column + 1];
-            }
-            if (column < params.columns && gate_column >= 0) {
-                loaded.gate[0] = __bfloat162float(gates[gate_column + column]);
-                loaded.gate[1] = __bfloat162float(gates[gate_column + column + 1]);
-            }
-            pairs[pair] = loaded;
-        }
-        __syncwarp();
-        if (lane == 0) {
-            barrier_arrive(shared.vectors_full(ring.slot));
-        }
-        ring.advance();
-    }
-}
-
 // What is left to do with sums: for most layers to add the bias.
 enum class Steps { BIAS, BIAS_GATE_RESIDUAL };
 
@@ -141,7 +88,7 @@ template <class Tile, Activation ACTIVATION, Steps STEPS, bool ROUND> class Line
         float2 values = rounded(make_float2(low + column.bias[0], high + column.bias[1]));
         if (STEPS == Steps::BIAS_GATE_RESIDUAL) {
             const float2 before = unpack(old);
-            values = rounded(make_float2(values.x * column.gate[0], values.y * column.gate[1]));
+            values = rounded(make_float2(values.x * column.factor[0], values.y * column.factor[1]));
             values = rounded(make_float2(before.x + values.x, before.y + values.y));
         }
         if (ACTIVATION == Activation::GeluTanh) {
@@ -168,124 +115,57 @@ template <class Tile, Activation ACTIVATION, Steps STEPS, bool ROUND> class Line
     }
 };
 
-template <class Tile, Activation ACTIVATION>
-__device__ __forceinline__ void
-consume(const SharedLayout<Tile> &shared, const GemmSm90Params &params,
-        const TileSchedule<Tile> &schedule, int consumer, int slabs) {
-    const bool round = params.round_like_diffusers != 0, residual = params.has_residual != 0;
-    const bool gated = params.gate_column[0] >= 0 || params.gate_column[1] >= 0;
-    const int slot = Tile::IN_TURN ? consumer : 0;
-    const int residual_stages = residual ? Tile::RESIDUAL_STAGES : 0;
-    RingPosition<Tile::STAGES> stages;
-    RingPosition<Tile::BUFFERS> buffers;
-    uint32_t parity = 0; // of what happens once a tile
-    if (Tile::IN_TURN) {
-        stages.advance_by(consumer * (slabs + residual_stages));
-    }
-    for (int left = schedule.of_consumer(consumer).left(); left > 0; --left) {
-        HopperSums<Tile> sums;
-        // Waiting for a stage tells laps apart by their parity alone, so a consumer must not wait
-        // for a stage before the other has seen all those before it full.
-        if (Tile::IN_TURN) {
-            barrier_wait(shared.turn(consumer), parity ^ (consumer == 0 ? 1 : 0));
+// A linear layer as the frame runs it.
+template <Activation ACTIVATION> class LinearProblem {
+    const GemmSm90Params &params;
+    const __nv_bfloat16 *gates; // of this step
+
+  public:
+    __device__ __forceinline__ explicit LinearProblem(const GemmSm90Params &params)
+        : params(params), gates(nullptr) {
+        if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
+            gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
         }
-        multiply<Tile>(sums, shared, consumer, stages, slabs, [&] {
-            if (Tile::IN_TURN && threadIdx.x % WARPGROUP == 0) {
-                RingPosition<Tile::STAGES> ahead = stages;
-                for (int stage = 0; stage < residual_stages; ++stage) {
-                    barrier_wait(shared.full(ahead.slot), ahead.parity);
-                    ahead.advance();
-                }
-                barrier_arrive(shared.turn(1 - consumer));
-            }
-        });
-        barrier_wait(shared.vectors_full(slot), parity);
-        const auto finish = [&](bool add, auto epilogue) {
-            finish_tile<Tile>(sums, shared, consumer, stages, buffers, add, epilogue);
-        };
+    }
+
+    __device__ __forceinline__ const TensorMap *residual() const {
+        return params.has_residual != 0 ? params.residual : nullptr;
+    }
+
+    // Where a segment has no bias or no gate, zeros and ones.
+    __device__ __forceinline__ ColumnPair column_pair(int segment, int column) const {
+        const float *const bias = params.bias[segment];
+        const int gate_column = params.gate_column[segment];
+        ColumnPair loaded{{0.0f, 0.0f}, {1.0f, 1.0f}};
+        if (column < params.columns && bias != nullptr) {
+            loaded.bias[0] = bias[column];
+            loaded.bias[1] = bias[column + 1];
+        }
+        if (column < params.columns && gate_column >= 0) {
+            loaded.factor[0] = __bfloat162float(gates[gate_column + column]);
+            loaded.factor[1] = __bfloat162float(gates[gate_column + column + 1]);
+        }
+        return loaded;
+    }
+
+    template <class Tile, class Write>
+    __device__ __forceinline__ void finish(const HopperSums<Tile> &, const TileSchedule<Tile> &,
+                                           int, int slot, const Write &write) const {
         constexpr Steps FEW = Steps::BIAS, ALL = Steps::BIAS_GATE_RESIDUAL;
-        if (residual || gated) {
+        const bool round = params.round_like_diffusers != 0, residual = params.has_residual != 0;
+        if (residual || params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
             if (round) {
-                finish(residual, LinearEpilogue<Tile, ACTIVATION, ALL, true>(slot));
+                write(residual, LinearEpilogue<Tile, ACTIVATION, ALL, true>(slot));
             } else {
-                finish(residual, LinearEpilogue<Tile, ACTIVATION, ALL, false>(slot));
+                write(residual, LinearEpilogue<Tile, ACTIVATION, ALL, false>(slot));
             }
         } else if (round) {
-            finish(false, LinearEpilogue<Tile, ACTIVATION, FEW, true>(slot));
+            write(false, LinearEpilogue<Tile, ACTIVATION, FEW, true>(slot));
         } else {
-            finish(false, LinearEpilogue<Tile, ACTIVATION, FEW, false>(slot));
-        }
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            barrier_arrive(shared.vectors_empty(slot));
-        }
-        parity ^= 1;
-        if (Tile::IN_TURN) {
-            stages.advance_by(slabs + residual_stages); // the other consumer's
+            write(false, LinearEpilogue<Tile, ACTIVATION, FEW, false>(slot));
         }
     }
-}
-
-template <class Tile>
-__device__ __forceinline__ void init_barriers(const SharedLayout<Tile> &shared) {
-    for (int stage = 0; stage < Tile::STAGES; ++stage) {
-        barrier_init(shared.full(stage), 1);
-        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER);
-    }
-    for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
-        for (int buffer = 0; buffer < Tile::BUFFERS; ++buffer) {
-            barrier_init(shared.stored(consumer, buffer), 1);
-            barrier_init(shared.filled(consumer, buffer), WARPGROUP / 32);
-        }
-    }
-    for (int slot = 0; slot < Tile::TILES_AT_WORK; ++slot) {
-        barrier_init(shared.vectors_full(slot), 1);
-        barrier_init(shared.vectors_empty(slot), Tile::READERS * WARPGROUP / 32);
-    }
-    for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
-        barrier_init(shared.turn(consumer), 1);
-    }
-    barrier_init_fence();
-}
-
-template <class Tile, Activation ACTIVATION>
-__device__ __forceinline__ void gemm_sm90(const GemmSm90Params &params) {
-    const SharedLayout<Tile> shared;
-    const TileSchedule<Tile> schedule(params.rows, params.columns, params.raster_rows);
-    const int slabs = (params.k + Tile::K - 1) / Tile::K;
-    // Through a shuffle, the compiler knows that a whole warp takes the same branch.
-    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-    const int lane = threadIdx.x % 32;
-    if (threadIdx.x == 0) {
-        init_barriers(shared);
-    } else if (warp == 1 && lane < 2) {
-        prefetch_map(params.a[lane]);
-        prefetch_map(params.weight[lane]);
-        prefetch_map(params.out[lane]);
-    }
-    cluster_sync();
-    wait_for_earlier_grids();
-    admit_next_grid(); // there is no room beside this block: its successor starts when it ends
-
-    if (warp < WARPGROUP / 32) {
-        shrink_registers<Tile::PRODUCER_REGISTERS>();
-        if (warp == 0 && lane == 0) {
-            const TensorMap *const residual = params.has_residual != 0 ? params.residual : nullptr;
-            load_inputs<Tile>(shared, {params.a, params.weight, residual}, schedule, slabs);
-        } else if ((warp == 1 || warp == 2) && lane == 0) {
-            store_chunks<Tile>(shared, warp - 1, params.out, schedule, slabs,
-                               params.has_residual != 0);
-        } else if (warp == 3) {
-            load_vectors<Tile>(shared, params, schedule);
-        }
-    } else {
-        grow_registers<Tile::CONSUMER_REGISTERS>();
-        consume<Tile, ACTIVATION>(shared, params, schedule, warp / 4 - 1, slabs);
-    }
-    __syncwarp();
-    // A block stays until no other of its cluster signals its barriers or writes its stages.
-    cluster_sync();
-}
+};
 
 // Clocks of a tile on an H100 at K = 3072: 128x256 multiplies for 49,200 (49,152 is what the tensor
 // cores need) and finishes in 2,500, with GELU in 5,900. Multiplying in turn hides all but the last
@@ -304,7 +184,8 @@ static_assert(Gemm128x192::SHARED_BYTES == 216272, "header table");
     extern "C" __global__ void __cluster_dims__(flux_rt::tile::CLUSTER, 1, 1)                      \
         __launch_bounds__(flux_rt::tile::THREADS, 1)                                               \
             name(const __grid_constant__ flux_rt::GemmSm90Params params) {                         \
-        flux_rt::gemm_sm90<flux_rt::tile, flux_rt::Activation::activation>(params);                \
+        using Problem = flux_rt::LinearProblem<flux_rt::Activation::activation>;                   \
+        flux_rt::run_matrix_kernel<flux_rt::tile, Problem>(params);                                \
     }
 
 GEMM_SM90_ENTRY(gemm_sm90_128x256_none, Gemm128x256, None)

@@ -255,6 +255,19 @@ impl<T: Element, const R: usize> Tensor<T, R> {
         }
     }
 
+    /// All elements as a matrix of so many rows.
+    ///
+    /// # Panics
+    /// If they do not divide evenly: a bug of the caller.
+    pub(crate) fn matrix_of(&self, rows: usize) -> Matrix<'_, T> {
+        let elements: usize = self.shape.iter().product();
+        assert!(elements.is_multiple_of(rows), "{:?} has no {rows} rows", self.shape);
+        match &self.storage {
+            Storage::Host(data) => Matrix::new(data, rows, elements / rows),
+            Storage::Cuda(buffer) => Matrix::on_cuda(buffer, rows, elements / rows),
+        }
+    }
+
     /// All elements as a matrix: the last dimension is the columns, the others are the rows.
     pub fn matrix_mut(&mut self) -> MatrixMut<'_, T> {
         let [rows, columns] = self.rows_and_columns();

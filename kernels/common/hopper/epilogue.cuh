@@ -58,7 +58,7 @@ template <class Tile, class Epilogue>
 __device__ __forceinline__ void
 finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
             RingPosition<Tile::STAGES> &ring, RingPosition<Tile::BUFFERS> &parts, bool residual,
-            const Epilogue &epilogue) {
+            Epilogue &&epilogue) {
     const ChunkAddress<Tile> address;
     const int reader = Tile::IN_TURN ? 0 : consumer;
 #pragma unroll

@@ -1,5 +1,7 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
+pub(super) mod sm90;
+
 use std::sync::Arc;
 
 use crate::device::Act;
@@ -12,7 +14,6 @@ use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
-use crate::ops::cuda::gemm_sm90;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile;
@@ -168,7 +169,7 @@ pub(crate) fn gemm(
     let difference = difference.as_ref().map(|change| [change.out.as_ref(), change.from]);
     let product = Product::new(out.as_ref(), difference, a, residual, segments, activation)?;
     cuda.note_input(OP, a.cuda_address(), [rows, k, a.stride()])?;
-    if gemm_sm90::gemm(cuda, &product)? {
+    if sm90::gemm(cuda, &product)? {
         return Ok(());
     }
     portable(cuda, &product)

@@ -1,5 +1,7 @@
 //! Launcher of `gemm_qkv`: one launch for one or two segments.
 
+mod sm90;
+
 use std::sync::Arc;
 
 use crate::device::Act;
@@ -57,6 +59,24 @@ fn suits(head_dim: usize) -> &'static [Tile] {
     }
 }
 
+/// Checked inputs: what every kernel of the op needs.
+struct Inputs<'a> {
+    /// `[S, 3 H Dh]`.
+    qkv: Matrix<'a, Act>,
+    /// `[S, M]`, of a single block.
+    mlp: Option<Matrix<'a, Act>>,
+    a: Matrix<'a, Act>,
+    head_dim: usize,
+    /// Rows of the first segment.
+    split: usize,
+    weight: [u64; 2],
+    bias: [u64; 2],
+    q_norm: [u64; 2],
+    k_norm: [u64; 2],
+    rope: u64,
+    eps: f32,
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "eps is an f32 in the reference too")]
 pub(crate) fn gemm_qkv(
     cuda: &Arc<Cuda>,
@@ -66,7 +86,7 @@ pub(crate) fn gemm_qkv(
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
-    let [rows, _, heads, head_dim] = qkv.shape();
+    let [rows, _, _, head_dim] = qkv.shape();
     let [_, k] = a.shape();
     if rows == 0 {
         return Ok(());
@@ -75,48 +95,70 @@ pub(crate) fn gemm_qkv(
         ("a head size of 16, 32, 64 or 128 on CUDA".into(), head_dim.to_string())
     })?;
     let pair = pair(OP, segments)?;
-    let split = pair[0].rows.end;
-    let part = heads * head_dim;
-    let mlp_width = mlp.map_or(0, |mlp| mlp.shape()[1]);
-    let mlp_stride = mlp.map_or(0, MatrixMut::stride);
-    for value in [k, a.stride(), mlp_width, mlp_stride] {
+    let mlp = mlp.map(MatrixMut::as_ref);
+    let mlp_sizes = mlp.map_or([0; 2], |mlp| [mlp.shape()[1], mlp.stride()]);
+    for value in [k, a.stride()].into_iter().chain(mlp_sizes) {
         expect_multiple_of_8(OP, "K, MLP width or a row's stride", value)?;
     }
     let mut weight = [0; 2];
     for (address, segment) in weight.iter_mut().zip(pair) {
         *address = bf16_weight(OP, &segment.linear.weight)?;
     }
-    let columns = [part, part, part, mlp_width];
-    let tiling = tile::choose(cuda, [split, rows - split], &columns, suits(head_dim));
-    let first = |index: usize| int(OP, "weight", index * part);
-    let params = Params {
-        qkv: qkv.cuda_address(),
-        mlp: mlp.map_or(0, |mlp| mlp.as_ref().cuda_address()),
-        a: a.cuda_address(),
+    let mlp_address = mlp.map_or(0, |mlp| mlp.cuda_address());
+    for address in [mlp_address, a.cuda_address(), weight[0], weight[1]] {
+        expect_aligned(OP, "operand", address)?;
+    }
+    cuda.note_input(OP, a.cuda_address(), [rows, k, a.stride()])?;
+    let inputs = Inputs {
+        qkv: qkv.matrix_of(rows),
+        mlp,
+        a,
+        head_dim,
+        split: pair[0].rows.end,
         weight,
         bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
         q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
         k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
         rope: rope.cuda_address(),
+        eps: QK_NORM_EPS as f32,
+    };
+    if sm90::gemm_qkv(cuda, &inputs)? {
+        return Ok(());
+    }
+    portable(cuda, &inputs)
+}
+
+fn portable(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<()> {
+    let ([rows, width], [_, k]) = (inputs.qkv.shape(), inputs.a.shape());
+    let (part, head_dim, split) = (width / 3, inputs.head_dim, inputs.split);
+    let [mlp_width, mlp_stride] = inputs.mlp.map_or([0; 2], |mlp| [mlp.shape()[1], mlp.stride()]);
+    let columns = [part, part, part, mlp_width];
+    let tiling = tile::choose(cuda, [split, rows - split], &columns, suits(head_dim));
+    let first = |index: usize| int(OP, "weight", index * part);
+    let params = Params {
+        qkv: inputs.qkv.cuda_address(),
+        mlp: inputs.mlp.map_or(0, |mlp| mlp.cuda_address()),
+        a: inputs.a.cuda_address(),
+        weight: inputs.weight,
+        bias: inputs.bias,
+        q_norm: inputs.q_norm,
+        k_norm: inputs.k_norm,
+        rope: inputs.rope,
         rows: int(OP, "S", rows)?,
         split: int(OP, "S", split)?,
         k: int(OP, "K", k)?,
-        a_stride: int(OP, "stride", a.stride())?,
+        a_stride: int(OP, "stride", inputs.a.stride())?,
         weight_stride: int(OP, "K", k)?,
-        heads: int(OP, "heads", heads)?,
+        heads: int(OP, "heads", part / head_dim)?,
         head_dim: int(OP, "head size", head_dim)?,
         mlp_width: int(OP, "MLP width", mlp_width)?,
         mlp_stride: int(OP, "stride", mlp_stride)?,
         part_row: [0, first(1)?, first(2)?, first(3)?],
         raster_rows: tiling.raster_rows,
         round_like_diffusers: cuda.round_like_diffusers(),
-        eps: QK_NORM_EPS as f32,
+        eps: inputs.eps,
     };
-    for address in [params.mlp, params.a, params.weight[0], params.weight[1]] {
-        expect_aligned(OP, "operand", address)?;
-    }
     let entry = format!("gemm_qkv_{}", tiling.tile.name());
-    cuda.note_input(OP, params.a, [rows, k, a.stride()])?;
     let work = Work::Flops(2 * rows * (3 * part + mlp_width) * k);
     cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }

@@ -14,7 +14,6 @@ pub(super) mod euler_step;
 pub(super) mod gated_gelu;
 pub(super) mod gemm;
 pub(super) mod gemm_qkv;
-mod gemm_sm90;
 pub(super) mod groupnorm_silu;
 pub(super) mod layernorm;
 pub(super) mod layernorm_modulate;

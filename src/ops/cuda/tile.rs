@@ -1,5 +1,7 @@
 //! Which block tile a matrix kernel runs with: the tuning table of the portable tier.
 
+pub(super) mod hopper;
+
 use crate::device::Cuda;
 use crate::device::Launch;
 use crate::device::Work;

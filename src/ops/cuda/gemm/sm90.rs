@@ -3,11 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Act;
 use crate::device::Cuda;
-use crate::device::Launch;
-use crate::device::MapLayout;
-use crate::device::Matrix;
 use crate::device::Swizzle;
 use crate::device::TensorMap;
 use crate::device::Tier;
@@ -16,16 +12,15 @@ use crate::error::Result;
 use crate::ops::cuda::gemm::Product;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
+use crate::ops::cuda::tile::hopper::CLUSTER;
+use crate::ops::cuda::tile::hopper::SLAB;
+use crate::ops::cuda::tile::hopper::Segments;
+use crate::ops::cuda::tile::hopper::cluster_launch;
+use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::gemm::Activation;
 
 const OP: &str = "gemm";
-/// Columns of A and W that a copy brings: 128 bytes, as wide as the swizzle.
-const SLAB: usize = 64;
-/// Rows of `out` and `residual` that a copy moves.
-const CHUNK_ROWS: usize = 64;
-/// Blocks of a cluster, below each other.
-const CLUSTER: usize = 2;
-
 /// Rows x columns of the output that a block computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tile {
@@ -130,48 +125,27 @@ fn choose(cuda: &Cuda, product: &Product<'_>) -> Option<Tile> {
 }
 
 /// Launches the Hopper kernel where there is one for this product, and says whether it did.
-pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
+pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
     let Some(tile) = choose(cuda, product) else { return Ok(false) };
     let [rows, columns] = product.out.shape();
     let k = product.a.shape()[1];
     let [tile_rows, tile_columns] = tile.size();
-    let sizes = [product.split, rows - product.split];
-    let starts = [0, product.split];
-    let activations = |matrix: Matrix<'_, Act>, tile, swizzle| -> Result<[TensorMap; 2]> {
-        let [mut first, mut second] = [0, 1].map(|index| {
-            let part = matrix.rows(starts[index]..starts[index] + sizes[index]);
-            (sizes[index] > 0).then(|| map(cuda, part, tile, swizzle))
-        });
-        // A segment without rows is never read, but its map has to be one.
-        let (first, second) = (first.take().transpose()?, second.take().transpose()?);
-        let any = first.or(second).unwrap_or(bytemuck::Zeroable::zeroed());
-        Ok([first.unwrap_or(any), second.unwrap_or(any)])
-    };
+    let segments = Segments { cuda, split: product.split, rows };
     let (chunk_columns, swizzle) = tile.chunk();
     let chunk = [CHUNK_ROWS, chunk_columns];
-    let out = activations(product.out, chunk, swizzle)?;
-    let weight = |index: usize| -> Result<TensorMap> {
-        cuda.tensor_map(&MapLayout {
-            address: product.weight[index],
-            sizes: [k, columns],
-            strides: [1, k],
-            // Each block of a cluster brings one half and gives it to both.
-            tile: [SLAB, tile_columns / CLUSTER],
-            swizzle: Swizzle::Bytes128,
-        })
-    };
+    let out = segments.maps(product.out, chunk, swizzle)?;
     let params = Params {
-        a: activations(product.a, [tile_rows, SLAB], Swizzle::Bytes128)?,
-        weight: [weight(0)?, weight(1)?],
+        a: segments.maps(product.a, [tile_rows, SLAB], Swizzle::Bytes128)?,
+        weight: weight_maps(cuda, product.weight, [columns, k], tile_columns)?,
         out,
         residual: match product.residual {
-            Some(residual) => activations(residual, chunk, swizzle)?,
+            Some(residual) => segments.maps(residual, chunk, swizzle)?,
             None => out,
         },
         bias: product.bias,
         gate_table: product.gate_table,
         step: product.step,
-        rows: [int(OP, "M", sizes[0])?, int(OP, "M", sizes[1])?],
+        rows: segments.lengths(OP)?,
         columns: int(OP, "N", columns)?,
         k: int(OP, "K", k)?,
         gate_stride: product.gate_stride,
@@ -185,31 +159,9 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<bool> {
         Activation::GeluTanh => "gelu_tanh",
         _ => "none",
     };
-    let slots = cuda.multiprocessors() / CLUSTER;
-    let clusters = tile.count(sizes, columns).min(slots.max(1));
-    let launch = Launch {
-        grid: [int(OP, "grid", CLUSTER * clusters)?.unsigned_abs(), 1, 1],
-        threads: 384,
-        smem_bytes: tile.smem_bytes(),
-        work: Work::Flops(2 * rows * columns * k),
-    };
-    cuda.launch(&format!("gemm_sm90_{}_{suffix}", tile.name()), launch, &params)?;
+    let count = tile.count([product.split, rows - product.split], columns);
+    let launch = cluster_launch(cuda, OP, count, tile.smem_bytes())?;
+    let work = Work::Flops(2 * rows * columns * k);
+    cuda.launch(&format!("gemm_sm90_{}_{suffix}", tile.name()), launch.doing(work), &params)?;
     Ok(true)
-}
-
-/// A map of a matrix whose copies have so many rows and columns.
-fn map(
-    cuda: &Cuda,
-    matrix: Matrix<'_, Act>,
-    [rows, columns]: [usize; 2],
-    swizzle: Swizzle,
-) -> Result<TensorMap> {
-    let [height, width] = matrix.shape();
-    cuda.tensor_map(&MapLayout {
-        address: matrix.cuda_address(),
-        sizes: [width, height],
-        strides: [1, matrix.stride()],
-        tile: [columns, rows],
-        swizzle,
-    })
 }

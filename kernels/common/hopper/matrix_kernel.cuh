@@ -1,0 +1,161 @@
+// The frame of a Hopper matrix kernel: who loads, multiplies, finishes and stores which tile. What
+// is particular to one is its `Problem`, made of its parameters, which have the members a, weight,
+// out (maps per segment), rows [2], columns, k and raster_rows:
+//   ColumnPair column_pair(segment, column)   what finishing needs of columns `column` and + 1
+//   const TensorMap *residual()               maps per segment, or null
+//   finish(sums, at, slot, write)             calls write(adds_residual, epilogue) once
+#pragma once
+
+#include "cluster.cuh"
+#include "epilogue.cuh"
+#include "grid.cuh"
+#include "mbarrier.cuh"
+#include "multiply.cuh"
+#include "tensor_map.cuh"
+#include "tile.cuh"
+
+#include <cstdint>
+
+namespace flux_rt {
+
+// What finishing needs of two neighbouring columns, as it lies in shared memory: the bias, and what
+// the finished product is multiplied by.
+struct alignas(16) ColumnPair {
+    float bias[2], factor[2];
+};
+
+template <class Tile> __device__ __forceinline__ ColumnPair *column_pairs(int slot) {
+    uint8_t *const vectors = dynamic_shared() + Tile::VECTOR_OFFSET + slot * Tile::VECTOR_BYTES;
+    return reinterpret_cast<ColumnPair *>(vectors);
+}
+
+// Loads the column pairs of every tile of this block; called by one warp.
+template <class Tile, class Problem>
+__device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
+                                             const Problem &problem, TileSchedule<Tile> schedule) {
+    const int lane = threadIdx.x % 32;
+    RingPosition<Tile::TILES_AT_WORK> ring;
+    for (; !schedule.done(); schedule.advance()) {
+        ColumnPair *const pairs = column_pairs<Tile>(ring.slot);
+        const HopperPosition at = schedule.position();
+        barrier_wait(shared.vectors_empty(ring.slot), ring.parity ^ 1);
+        for (int pair = lane; pair < Tile::N / 2; pair += 32) {
+            pairs[pair] = problem.column_pair(at.segment, at.column + 2 * pair);
+        }
+        __syncwarp();
+        if (lane == 0) {
+            barrier_arrive(shared.vectors_full(ring.slot));
+        }
+        ring.advance();
+    }
+}
+
+template <class Tile, class Problem>
+__device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const Problem &problem,
+                                        const TileSchedule<Tile> &all, int consumer, int slabs) {
+    const int slot = Tile::IN_TURN ? consumer : 0;
+    const int residual_stages = problem.residual() != nullptr ? Tile::RESIDUAL_STAGES : 0;
+    RingPosition<Tile::STAGES> stages;
+    RingPosition<Tile::BUFFERS> buffers;
+    uint32_t parity = 0; // of what happens once a tile
+    if (Tile::IN_TURN) {
+        stages.advance_by(consumer * (slabs + residual_stages));
+    }
+    TileSchedule<Tile> schedule = all.of_consumer(consumer);
+    for (; !schedule.done(); schedule.advance()) {
+        HopperSums<Tile> sums;
+        // Waiting for a stage tells laps apart by their parity alone, so a consumer must not wait
+        // for a stage before the other has seen all those before it full.
+        if (Tile::IN_TURN) {
+            barrier_wait(shared.turn(consumer), parity ^ (consumer == 0 ? 1 : 0));
+        }
+        multiply<Tile>(sums, shared, consumer, stages, slabs, [&] {
+            if (Tile::IN_TURN && threadIdx.x % WARPGROUP == 0) {
+                RingPosition<Tile::STAGES> ahead = stages;
+                for (int stage = 0; stage < residual_stages; ++stage) {
+                    barrier_wait(shared.full(ahead.slot), ahead.parity);
+                    ahead.advance();
+                }
+                barrier_arrive(shared.turn(1 - consumer));
+            }
+        });
+        barrier_wait(shared.vectors_full(slot), parity);
+        problem.template finish<Tile>(
+            sums, schedule, consumer, slot, [&](bool adds_residual, auto &&epilogue) {
+                finish_tile<Tile>(sums, shared, consumer, stages, buffers, adds_residual, epilogue);
+            });
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            barrier_arrive(shared.vectors_empty(slot));
+        }
+        parity ^= 1;
+        if (Tile::IN_TURN) {
+            stages.advance_by(slabs + residual_stages); // the other consumer's
+        }
+    }
+}
+
+template <class Tile>
+__device__ __forceinline__ void init_barriers(const SharedLayout<Tile> &shared) {
+    for (int stage = 0; stage < Tile::STAGES; ++stage) {
+        barrier_init(shared.full(stage), 1);
+        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER);
+    }
+    for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
+        for (int buffer = 0; buffer < Tile::BUFFERS; ++buffer) {
+            barrier_init(shared.stored(consumer, buffer), 1);
+            barrier_init(shared.filled(consumer, buffer), WARPGROUP / 32);
+        }
+    }
+    for (int slot = 0; slot < Tile::TILES_AT_WORK; ++slot) {
+        barrier_init(shared.vectors_full(slot), 1);
+        barrier_init(shared.vectors_empty(slot), Tile::READERS * WARPGROUP / 32);
+    }
+    for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
+        barrier_init(shared.turn(consumer), 1);
+    }
+    barrier_init_fence();
+}
+
+// The whole kernel, of blocks of Tile::THREADS threads in clusters of Tile::CLUSTER.
+template <class Tile, class Problem, class Params>
+__device__ __forceinline__ void run_matrix_kernel(const Params &params) {
+    const SharedLayout<Tile> shared;
+    const TileSchedule<Tile> schedule(params.rows, params.columns, params.raster_rows);
+    const int slabs = (params.k + Tile::K - 1) / Tile::K;
+    // Through a shuffle, the compiler knows that a whole warp takes the same branch.
+    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+    const int lane = threadIdx.x % 32;
+    if (threadIdx.x == 0) {
+        init_barriers(shared);
+    } else if (warp == 1 && lane < 2) {
+        prefetch_map(params.a[lane]);
+        prefetch_map(params.weight[lane]);
+        prefetch_map(params.out[lane]);
+    }
+    cluster_sync();
+    wait_for_earlier_grids();
+    admit_next_grid(); // there is no room beside this block: its successor starts when it ends
+
+    const Problem problem(params);
+    if (warp < WARPGROUP / 32) {
+        shrink_registers<Tile::PRODUCER_REGISTERS>();
+        if (warp == 0 && lane == 0) {
+            load_inputs<Tile>(shared, {params.a, params.weight, problem.residual()}, schedule,
+                              slabs);
+        } else if ((warp == 1 || warp == 2) && lane == 0) {
+            store_chunks<Tile>(shared, warp - 1, params.out, schedule, slabs,
+                               problem.residual() != nullptr);
+        } else if (warp == 3) {
+            load_vectors<Tile>(shared, problem, schedule);
+        }
+    } else {
+        grow_registers<Tile::CONSUMER_REGISTERS>();
+        consume<Tile>(shared, problem, schedule, warp / 4 - 1, slabs);
+    }
+    __syncwarp();
+    // A block stays until no other of its cluster signals its barriers or writes its stages.
+    cluster_sync();
+}
+
+} // namespace flux_rt

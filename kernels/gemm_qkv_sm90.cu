@@ -1,0 +1,225 @@
+// Attention inputs of a transformer block, Hopper tier (sm_90a): q, k, v = a W^T + bias, RMSNorm of
+// q and k over the head, rotary positions, stored as [S, 3, H, 128], as kernels/gemm_qkv.cu; the
+// MLP part of a single block is a GEMM of its own there, whose tile suits GELU better.
+//
+// Entry gemm_qkv_sm90_128x256, 384 threads, clusters of 2 blocks along x, 231,584 bytes of dynamic
+// shared memory. Grid: 2 * min(multiprocessors / 2, cluster tiles), of which there are
+// (ceil(rows[0] / 256) + ceil(rows[1] / 256)) * ceil(columns / 256).
+// May be launched with programmatic stream serialization.
+
+#include "common/bf16.cuh"
+#include "common/hopper/matrix_kernel.cuh"
+#include "common/hopper/tensor_map.cuh"
+#include "common/hopper/tile.cuh"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace flux_rt {
+
+// Maps per segment cover its rows alone, as in GemmSm90Params; `out` is q, k, v with all heads as
+// columns. Heads have 128 columns.
+struct GemmQkvSm90Params {
+    TensorMap a[2];         // [rows, k], boxes of 64 columns x 128 rows, 128-byte swizzle
+    TensorMap weight[2];    // [columns, k], 64 x 128, 128-byte swizzle
+    TensorMap out[2];       // [rows, columns], 64 x 64, 128-byte swizzle
+    const float *bias[2];   // [columns] per segment; or null
+    const float *q_norm[2]; // [128] per segment
+    const float *k_norm[2]; // [128] per segment
+    const float2 *rope;     // [S, 64]: cos, sin; the rows of segment 1 begin at rows[0]
+    int32_t rows[2];        // of each segment
+    int32_t columns;        // 3 * part
+    int32_t part;           // columns of q, of k and of v, a multiple of 256
+    int32_t k;
+    int32_t raster_rows; // cluster tiles that share a sweep over the columns, at least 1
+    float eps;           // of the RMSNorm
+    int32_t reserved;    // 0
+};
+static_assert(sizeof(GemmQkvSm90Params) == 896, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, a) == 0, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, weight) == 256, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, out) == 512, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, bias) == 768, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, q_norm) == 784, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, k_norm) == 800, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, rope) == 816, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, rows) == 824, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, columns) == 832, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, part) == 836, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, k) == 840, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, raster_rows) == 844, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, eps) == 848, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, reserved) == 852, "mirrored by the launcher");
+
+constexpr int HEAD = 128;
+
+// Adds the bias: v.
+template <class Tile> class ValueEpilogue {
+    const ColumnPair *pairs; // of this lane's first column
+
+  public:
+    __device__ __forceinline__ explicit ValueEpilogue(int slot)
+        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
+                                           const uint32_t (&)[4]) const {
+#pragma unroll
+        for (int right = 0; right < 2; ++right) {
+            const ColumnPair pair = pairs[column / 2 + 4 * right];
+#pragma unroll
+            for (int lower = 0; lower < 2; ++lower) {
+                const int word = 2 * right + lower;
+                words[word] =
+                    pack_bf16(eight[2 * word] + pair.bias[0], eight[2 * word + 1] + pair.bias[1]);
+            }
+        }
+    }
+};
+
+// Adds the bias, norms each head of each row, rotates: q and k. A thread holds a quarter of the
+// columns of the heads of the rows g and g + 8; the norm's weight is the pairs' factor.
+template <class Tile> class RotatedEpilogue {
+    static constexpr int HEADS = Tile::N / HEAD;
+    // Groups of 16 columns whose angles are on their way while earlier ones are finished.
+    static constexpr int AHEAD = 4, GROUPS = Tile::N / 16;
+    static_assert(Tile::CHAINS == 1, "one product of 64 rows a consumer");
+
+    const ColumnPair *pairs;    // of this lane's first column
+    const float2 *rope[2];      // of both rows, at this lane's first pair
+    float inverse[HEADS][2];    // 1 / root mean square
+    float2 angles[AHEAD][2][2]; // [group][right][lower]
+
+    // The angles depend on the column within the head alone.
+    __device__ __forceinline__ void load_angles(int group) {
+#pragma unroll
+        for (int right = 0; right < 2; ++right) {
+#pragma unroll
+            for (int lower = 0; lower < 2; ++lower) {
+                angles[group % AHEAD][right][lower] =
+                    rope[lower][group % (HEAD / 16) * 8 + 4 * right];
+            }
+        }
+    }
+
+    __device__ __forceinline__ void load_norms(const float (&sums)[Tile::N / 2], float eps) {
+#pragma unroll
+        for (int head = 0; head < HEADS; ++head) {
+            float squares[2] = {0.0f, 0.0f};
+#pragma unroll
+            for (int part = 0; part < HEAD / 8; ++part) {
+                const int eighth = head * (HEAD / 8) + part;
+                const ColumnPair pair = pairs[4 * eighth];
+#pragma unroll
+                for (int lower = 0; lower < 2; ++lower) {
+                    const float x = sums[4 * eighth + 2 * lower] + pair.bias[0];
+                    const float y = sums[4 * eighth + 2 * lower + 1] + pair.bias[1];
+                    squares[lower] += x * x + y * y;
+                }
+            }
+#pragma unroll
+            for (int lower = 0; lower < 2; ++lower) {
+                squares[lower] += __shfl_xor_sync(~0u, squares[lower], 1);
+                squares[lower] += __shfl_xor_sync(~0u, squares[lower], 2);
+                inverse[head][lower] = rsqrtf(squares[lower] / static_cast<float>(HEAD) + eps);
+            }
+        }
+    }
+
+  public:
+    // `row` is the first of the consumer's rows in the joint sequence of `seq`.
+    __device__ __forceinline__ RotatedEpilogue(const HopperSums<Tile> &sums, int slot, float eps,
+                                               const float2 *table, int row, int seq)
+        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
+#pragma unroll
+        for (int lower = 0; lower < 2; ++lower) {
+            // A row behind the end is never stored: any angles do.
+            const int of_lane = min(row + 16 * warp + lane / 4 + 8 * lower, seq - 1);
+            rope[lower] = table + static_cast<int64_t>(of_lane) * (HEAD / 2) + lane % 4;
+        }
+#pragma unroll
+        for (int group = 0; group < AHEAD; ++group) {
+            load_angles(group);
+        }
+        load_norms(sums[0], eps);
+    }
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
+                                           const uint32_t (&)[4]) {
+        const int group = column / 16, head = column / HEAD;
+#pragma unroll
+        for (int right = 0; right < 2; ++right) {
+            const ColumnPair pair = pairs[column / 2 + 4 * right];
+#pragma unroll
+            for (int lower = 0; lower < 2; ++lower) {
+                const int word = 2 * right + lower;
+                const float2 angle = angles[group % AHEAD][right][lower];
+                const float scale = inverse[head][lower];
+                const float even = (eight[2 * word] + pair.bias[0]) * scale * pair.factor[0];
+                const float odd = (eight[2 * word + 1] + pair.bias[1]) * scale * pair.factor[1];
+                words[word] =
+                    pack_bf16(even * angle.x - odd * angle.y, odd * angle.x + even * angle.y);
+            }
+        }
+        if (group + AHEAD < GROUPS) {
+            load_angles(group + AHEAD);
+        }
+    }
+};
+
+// The inputs of an attention as the frame runs them.
+class QkvProblem {
+    const GemmQkvSm90Params &params;
+
+  public:
+    __device__ __forceinline__ explicit QkvProblem(const GemmQkvSm90Params &params)
+        : params(params) {}
+
+    __device__ __forceinline__ const TensorMap *residual() const { return nullptr; }
+
+    __device__ __forceinline__ ColumnPair column_pair(int segment, int column) const {
+        const float *const bias = params.bias[segment];
+        ColumnPair loaded{{0.0f, 0.0f}, {1.0f, 1.0f}};
+        if (column >= params.columns) {
+            return loaded;
+        }
+        if (bias != nullptr) {
+            loaded.bias[0] = bias[column];
+            loaded.bias[1] = bias[column + 1];
+        }
+        const int part = column / params.part;
+        if (part < 2) {
+            const float *const norm = part == 0 ? params.q_norm[segment] : params.k_norm[segment];
+            loaded.factor[0] = norm[column % HEAD];
+            loaded.factor[1] = norm[column % HEAD + 1];
+        }
+        return loaded;
+    }
+
+    template <class Tile, class Write>
+    __device__ __forceinline__ void finish(const HopperSums<Tile> &sums,
+                                           const TileSchedule<Tile> &schedule, int consumer,
+                                           int slot, const Write &write) const {
+        const HopperPosition at = schedule.position();
+        if (at.column < 2 * params.part) {
+            const int first = at.segment == 0 ? 0 : params.rows[0];
+            write(false, RotatedEpilogue<Tile>(sums, slot, params.eps, params.rope,
+                                               first + at.row + consumer * Tile::CONSUMER_M,
+                                               params.rows[0] + params.rows[1]));
+        } else {
+            write(false, ValueEpilogue<Tile>(slot));
+        }
+    }
+};
+
+// A tile holds two whole heads of one part.
+using QkvTile = HopperTile<128, 256, 4, 64, 2>;
+static_assert(QkvTile::SHARED_BYTES == 231584, "header");
+
+} // namespace flux_rt
+
+extern "C" __global__ void __cluster_dims__(flux_rt::QkvTile::CLUSTER, 1, 1)
+    __launch_bounds__(flux_rt::QkvTile::THREADS, 1)
+        gemm_qkv_sm90_128x256(const __grid_constant__ flux_rt::GemmQkvSm90Params params) {
+    flux_rt::run_matrix_kernel<flux_rt::QkvTile, flux_rt::QkvProblem>(params);
+}
