@@ -164,6 +164,10 @@ pub(super) struct SpeedArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "FLUX_RT_DEVICE")]
     #[arg(hide_env = true, value_parser = device)]
     pub(super) device: DeviceChoice,
+    /// Kernels on CUDA: auto takes the card's best, portable those of every card
+    #[arg(long, value_enum, default_value_t, ignore_case = true)]
+    #[arg(value_name = "TIER", env = "FLUX_RT_TIER", hide_env = true)]
+    pub(super) tier: TierName,
     /// Number format of the pipeline; auto is f32 on the CPU, bf16 on CUDA
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "DTYPE", env = "FLUX_RT_DTYPE", hide_env = true)]
@@ -285,6 +289,14 @@ pub(super) enum RngName {
     TorchCuda,
     TorchCpu,
     TorchCpuLegacy,
+}
+
+/// `--tier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum TierName {
+    #[default]
+    Auto,
+    Portable,
 }
 
 /// `--progress`.

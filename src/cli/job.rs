@@ -12,6 +12,7 @@ use crate::cli::args::PromptArgs;
 use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
 use crate::cli::args::SpeedArgs;
+use crate::cli::args::TierName;
 use crate::cli::output;
 use crate::cli::output::Destination;
 use crate::cli::prompts;
@@ -39,6 +40,8 @@ pub(super) struct Job {
     pub(super) device: DeviceChoice,
     pub(super) dtype: DType,
     pub(super) mode: Mode,
+    /// Whether to leave the card's own kernels out.
+    pub(super) portable: bool,
     /// Empty means the model's example prompt.
     pub(super) prompts: Vec<String>,
     /// Pictures of each prompt.
@@ -103,6 +106,7 @@ impl Job {
             device: speed.device,
             dtype: speed.dtype,
             mode: speed.mode,
+            portable: speed.tier == TierName::Portable,
             prompts,
             count: picture.count,
             latents,

@@ -66,6 +66,7 @@ fn build(job: &Job) -> Result<Engine> {
         .device(job.device)
         .dtype(job.dtype)
         .mode(job.mode.clone())
+        .portable(job.portable)
         .expecting(job.template.clone());
     Ok(builder.build()?)
 }

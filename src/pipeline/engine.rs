@@ -54,6 +54,7 @@ pub struct EngineBuilder {
     device: DeviceChoice,
     dtype: DType,
     mode: Mode,
+    portable: bool,
     expected: Request,
 }
 
@@ -93,6 +94,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether to compute with the kernels that every card runs, where there are better ones.
+    #[must_use]
+    pub fn portable(mut self, portable: bool) -> Self {
+        self.portable = portable;
+        self
+    }
+
     /// A picture like those to come: whether the GPU's memory holds model and picture is told before
     /// the model is loaded. Without this it is told for the model's default size.
     #[must_use]
@@ -113,6 +121,7 @@ impl EngineBuilder {
         let precision = Precision::new(&device, self.dtype, &self.mode)?;
         if let Device::Cuda(cuda) = &device {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);
+            cuda.set_portable(self.portable);
             cuda.load_modules_ahead();
         }
         let files = self.source.resolve()?;

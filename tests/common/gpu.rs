@@ -110,16 +110,29 @@ impl Gpu {
         tolerance: Tolerance,
         run: impl Fn(&Device) -> Vec<f32>,
     ) {
-        let actual = self.run(what, &run);
-        assert_close(what, &actual, &run(&Device::Cpu), tolerance);
+        let expected = run(&Device::Cpu);
+        self.on_each_tier(|| assert_close(what, &self.run(what, &run), &expected, tolerance));
+    }
+
+    /// Runs `check` with the card's best kernels, and again with those of every card.
+    fn on_each_tier(&self, check: impl Fn()) {
+        check();
+        self.portable(check);
+    }
+
+    /// Runs `check` with the kernels of every card alone.
+    pub(crate) fn portable(&self, check: impl FnOnce()) {
+        let Device::Cuda(cuda) = self.device else { return };
+        cuda.set_portable(true);
+        check();
+        cuda.set_portable(false);
     }
 
     /// `run` gives here what it gives on the CPU, rounded to bf16.
     pub(crate) fn agrees_exactly(&self, what: &str, run: impl Fn(&Device) -> Vec<f32>) {
-        let actual = self.run(what, &run);
         let mut expected = run(&Device::Cpu);
         round(&mut expected);
-        assert_close(what, &actual, &expected, EXACT);
+        self.on_each_tier(|| assert_close(what, &self.run(what, &run), &expected, EXACT));
     }
 
     /// Rows, columns and padding for the ops that norm a row: one that fits registers, whole vectors

@@ -289,11 +289,12 @@ fn cuda_difference_is_of_the_output_as_stored() {
     let real = [([512, 4096], 3072, 12_288), ([4608, 0], 3072, 15_360)];
     for (rows, n, k) in small.into_iter().chain(large) {
         for index in [0, 12, 32, 44] {
-            Product::new(rows, n, k, index).check_difference(&gpu);
+            // One tier: the output is to be the same bits with and without.
+            gpu.portable(|| Product::new(rows, n, k, index).check_difference(&gpu));
         }
     }
     for (rows, n, k) in real.into_iter().filter(|_| !gpu.small()) {
-        Product::new(rows, n, k, 44).check_difference(&gpu);
+        gpu.portable(|| Product::new(rows, n, k, 44).check_difference(&gpu));
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::args::BenchArgs;
 use crate::cli::args::SpeedArgs;
+use crate::cli::args::TierName;
 use crate::cli::bench::gpu_sampler::GpuLoad;
 use crate::cli::bench::gpu_sampler::GpuSampler;
 use crate::cli::bench::steps::Steps;
@@ -81,6 +82,7 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         .device(speed.device)
         .dtype(speed.dtype)
         .mode(speed.mode.clone())
+        .portable(speed.tier == TierName::Portable)
         .expecting(request(0))
         .build()?;
     for note in engine.notes() {
