@@ -34,6 +34,12 @@ use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 
+/// How the CUDA kernels of matrix products are cut, and why, a line a tile.
+#[must_use]
+pub fn tuning_table() -> Vec<String> {
+    cuda::tuning_table()
+}
+
 /// One shift, scale or gate vector of the current step: `D` columns from `column` on, in the row
 /// of the modulation table that the step counter names.
 ///

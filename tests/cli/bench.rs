@@ -41,6 +41,14 @@ fn bench_tells_people_in_a_table() {
 }
 
 #[test]
+fn bench_prints_the_tuning_table() {
+    let answer = bench(&["--kernels"]);
+    for part in ["gemm_sm90_128x256", "portable", "cluster 2", "three waves"] {
+        assert!(answer.succeeds().stdout.contains(part), "no `{part}` in {}", answer.stdout);
+    }
+}
+
+#[test]
 fn bench_refuses_what_cannot_be() {
     bench(&["--runs", "0"]).fails(2, &["--runs", "1 or more"]);
     Desk::new()

@@ -34,6 +34,9 @@ pub(in crate::cli) struct BenchArgs {
     /// Pictures before the first that is measured
     #[arg(long, value_name = "N", help_heading = "Measurement", default_value_t = 1, value_parser = whole_number::<usize>)]
     pub(in crate::cli) warmup: usize,
+    /// Print how the CUDA kernels of matrix products are cut, and why, and measure nothing
+    #[arg(long, help_heading = "Measurement")]
+    pub(in crate::cli) kernels: bool,
     /// Leave out the table of kernels
     #[arg(long, help_heading = "Measurement")]
     pub(in crate::cli) no_kernels: bool,

@@ -23,6 +23,7 @@ use crate::cli::record::cache_name;
 use crate::cli::stream;
 use crate::device::Device;
 use crate::device::Profile;
+use crate::ops;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
@@ -61,7 +62,11 @@ fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
 /// # Errors
 /// Those of loading and of a run.
 pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
-    let BenchArgs { picture, speed, cache, model, runs, warmup, no_kernels, json } = args;
+    if args.kernels {
+        stream::result(&(ops::tuning_table().join("\n") + "\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let BenchArgs { picture, speed, cache, model, runs, warmup, no_kernels, json, .. } = args;
     job::check_speed(&speed)?;
     let cache = cache.options()?;
     let source = job::source(model);

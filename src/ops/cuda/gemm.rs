@@ -12,6 +12,7 @@ use crate::device::Tensor;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::ModulationVector;
+use crate::ops::cuda::add_scaled::add_scaled;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
 use crate::ops::cuda::int;
@@ -166,13 +167,16 @@ pub(crate) fn gemm(
     if rows == 0 || columns == 0 {
         return Ok(());
     }
-    let difference = difference.as_ref().map(|change| [change.out.as_ref(), change.from]);
-    let product = Product::new(out.as_ref(), difference, a, residual, segments, activation)?;
+    let pair = difference.as_ref().map(|change| [change.out.as_ref(), change.from]);
+    let product = Product::new(out.as_ref(), pair, a, residual, segments, activation)?;
     cuda.note_input(OP, a.cuda_address(), [rows, k, a.stride()])?;
-    if sm90::gemm(cuda, &product)? {
-        return Ok(());
+    if !sm90::gemm(cuda, &product)? {
+        return portable(cuda, &product);
     }
-    portable(cuda, &product)
+    // On Hopper a pass of its own costs less than what its kernel is quicker.
+    difference.map_or(Ok(()), |Difference { out: change, from }| {
+        add_scaled(cuda, &change, out.as_ref(), from, -1.0)
+    })
 }
 
 fn portable(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<()> {

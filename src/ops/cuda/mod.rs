@@ -36,6 +36,11 @@ use crate::device::Work;
 use crate::error::Result;
 use crate::ops::expect;
 
+/// The tuning tables of all tiers in words.
+pub(super) fn tuning_table() -> Vec<String> {
+    tile::describe()
+}
+
 /// The mirror of a kernel's parameters, with the size and the offsets that the `.cu` file asserts.
 macro_rules! kernel_params {
     ($name:ident, $size:literal, { $($offset:literal $field:ident: $type:ty,)* }) => {

@@ -64,6 +64,29 @@ impl Tile {
     }
 }
 
+/// The tables of both tiers in words, a line a tile.
+pub(in crate::ops) fn describe() -> Vec<String> {
+    let portable = [
+        (Tile::T64x64, 4, "few rows or columns: most blocks"),
+        (Tile::T64x128, 4, "few rows of whole heads of 128"),
+        (Tile::T128x128, 4, "two blocks a multiprocessor fill each other's gaps"),
+        (Tile::T128x256, 4, "least bytes a product, where there are whole waves of it"),
+    ];
+    let line = |(tile, stages, reason): (Tile, usize, &str)| {
+        let (rows, columns) = (tile.rows(), tile.columns());
+        format!(
+            "{:<22} portable  {rows:>3} x {columns:<3}  {stages} stages  cluster 1  raster \
+             {RASTER_ROWS:>2}  {reason}",
+            "gemm, gemm_qkv, conv2d"
+        )
+    };
+    let hopper = hopper::describe();
+    portable.into_iter().map(line).chain(hopper).collect()
+}
+
+/// Row tiles that share a sweep over the columns: their operands stay in L2.
+const RASTER_ROWS: i32 = 12;
+
 /// A tile and how it covers the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiling {
@@ -101,5 +124,5 @@ pub(super) fn choose(cuda: &Cuda, segments: [usize; 2], parts: &[usize], tiles: 
         count(tile).div_ceil(cuda.multiprocessors() * tile.resident()) * tile.wave_cost()
     };
     let tile = tiles.iter().copied().min_by_key(|&tile| cost(tile)).unwrap_or(Tile::T64x64);
-    Tiling { tile, count: count(tile), raster_rows: 12 }
+    Tiling { tile, count: count(tile), raster_rows: RASTER_ROWS }
 }

@@ -15,7 +15,7 @@ use crate::ops::cuda::gemm_qkv::Inputs;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
-use crate::ops::cuda::tile::hopper::CLUSTER;
+use crate::ops::cuda::tile::hopper::QKV;
 use crate::ops::cuda::tile::hopper::SLAB;
 use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
@@ -25,11 +25,6 @@ use crate::ops::gemm::Activation;
 const OP: &str = "gemm_qkv";
 /// Columns of a head.
 const HEAD: usize = 128;
-/// Rows and columns of the output that a block computes: two whole heads.
-const TILE: [usize; 2] = [128, 256];
-const SMEM_BYTES: u32 = 231_584;
-/// Cluster tiles that share a sweep over the columns: their operands stay in L2.
-const RASTER_ROWS: i32 = 12;
 
 kernel_params!(Params, 896, {
     0 a: [TensorMap; 2],
@@ -54,8 +49,8 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
     let part = columns / 3;
     let mlp_width = inputs.mlp.map_or(HEAD, |mlp| mlp.shape()[1]);
     let suits = inputs.head_dim == HEAD
-        && part.is_multiple_of(TILE[1])
-        && rows >= TILE[0]
+        && part.is_multiple_of(QKV.columns)
+        && rows >= QKV.rows
         && mlp_width >= HEAD;
     // Where diffusers' roundings are asked for, the portable kernel has them.
     if cuda.tier() != Tier::Sm90 || !suits || cuda.round_like_diffusers() != 0 {
@@ -64,9 +59,9 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
     let k = inputs.a.shape()[1];
     let segments = Segments { cuda, split: inputs.split, rows };
     let params = Params {
-        a: segments.maps(inputs.a, [TILE[0], SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, inputs.weight, [columns, k], TILE[1])?,
-        out: segments.maps(inputs.qkv, [CHUNK_ROWS, 64], Swizzle::Bytes128)?,
+        a: segments.maps(inputs.a, [QKV.rows, SLAB], Swizzle::Bytes128)?,
+        weight: weight_maps(cuda, inputs.weight, [columns, k], QKV.columns)?,
+        out: segments.maps(inputs.qkv, [CHUNK_ROWS, QKV.chunk_columns], QKV.chunk_swizzle())?,
         bias: inputs.bias,
         q_norm: inputs.q_norm,
         k_norm: inputs.k_norm,
@@ -75,15 +70,14 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
         columns: int(OP, "columns", columns)?,
         part: int(OP, "columns", part)?,
         k: int(OP, "K", k)?,
-        raster_rows: RASTER_ROWS,
+        raster_rows: QKV.raster_rows,
         eps: inputs.eps,
         reserved: [0; 11],
     };
-    let row_tiles = |rows: usize| rows.div_ceil(CLUSTER * TILE[0]);
-    let count = (row_tiles(inputs.split) + row_tiles(rows - inputs.split)) * (columns / TILE[1]);
-    let launch = cluster_launch(cuda, OP, count, SMEM_BYTES)?;
+    let count = QKV.count([inputs.split, rows - inputs.split], columns);
+    let launch = cluster_launch(cuda, OP, count, QKV.smem_bytes)?;
     let work = Work::Flops(2 * rows * columns * k);
-    cuda.launch("gemm_qkv_sm90_128x256", launch.doing(work), &params)?;
+    cuda.launch(QKV.kernel, launch.doing(work), &params)?;
     let Some(mlp) = inputs.mlp else { return Ok(true) };
     // The rows of W behind q, k and v; tiles that finish in turn hide GELU.
     let behind = |address: u64, bytes: usize| match address {

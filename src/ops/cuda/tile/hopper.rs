@@ -10,6 +10,7 @@ use crate::device::TensorMap;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::int;
+use crate::ops::gemm::Activation;
 
 /// Columns of A and W that a copy brings: 128 bytes, as wide as the swizzle.
 pub(in crate::ops::cuda) const SLAB: usize = 64;
@@ -17,6 +18,102 @@ pub(in crate::ops::cuda) const SLAB: usize = 64;
 pub(in crate::ops::cuda) const CHUNK_ROWS: usize = 64;
 /// Blocks of a cluster, below each other.
 pub(in crate::ops::cuda) const CLUSTER: usize = 2;
+
+/// How a Hopper kernel cuts a product, and why: the tuning table of the sm90 tier, from measurements on
+/// an H100 beside cuBLASLt at FLUX's shapes.
+#[derive(Debug)]
+pub(in crate::ops::cuda) struct HopperTile {
+    /// The entry, or what it begins with.
+    pub(in crate::ops::cuda) kernel: &'static str,
+    /// Rows of the output that a block computes.
+    pub(in crate::ops::cuda) rows: usize,
+    /// Columns.
+    pub(in crate::ops::cuda) columns: usize,
+    /// Slabs of K under way.
+    stages: usize,
+    pub(in crate::ops::cuda) smem_bytes: u32,
+    /// Columns of the output and the residual that a copy moves.
+    pub(in crate::ops::cuda) chunk_columns: usize,
+    /// Cluster tiles that share a sweep over the columns: their operands stay in L2.
+    pub(in crate::ops::cuda) raster_rows: i32,
+    pub(in crate::ops::cuda) activations: &'static [Activation],
+    reason: &'static str,
+}
+
+/// Of `gemm`: the tile that covers the output in the shortest time of whole waves is taken.
+pub(in crate::ops::cuda) const GEMM: [HopperTile; 3] = [
+    HopperTile {
+        kernel: "gemm_sm90_128x256",
+        rows: 128,
+        columns: 256,
+        stages: 4,
+        smem_bytes: 231_584,
+        chunk_columns: 64,
+        raster_rows: 12,
+        activations: &[Activation::None],
+        reason: "least bytes a product; the main loop takes 49,200 clocks of 49,152 needed",
+    },
+    HopperTile {
+        kernel: "gemm_sm90_256x144",
+        rows: 256,
+        columns: 144,
+        stages: 4,
+        smem_bytes: 230_688,
+        chunk_columns: 48,
+        raster_rows: 9,
+        activations: &[Activation::None],
+        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
+    },
+    HopperTile {
+        kernel: "gemm_sm90_128x192",
+        rows: 128,
+        columns: 192,
+        stages: 4,
+        smem_bytes: 216_272,
+        chunk_columns: 64,
+        raster_rows: 9,
+        activations: &[Activation::None, Activation::GeluTanh],
+        reason: "its consumers take turns: one finishes, GELU included, while the other multiplies",
+    },
+];
+
+/// Of `gemm_qkv`.
+pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
+    kernel: "gemm_qkv_sm90_128x256",
+    rows: 128,
+    columns: 256,
+    stages: 4,
+    smem_bytes: 231_584,
+    chunk_columns: 64,
+    raster_rows: 12,
+    activations: &[Activation::None],
+    reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
+};
+
+impl HopperTile {
+    /// How a chunk's rows lie in shared memory.
+    pub(in crate::ops::cuda) fn chunk_swizzle(&self) -> Swizzle {
+        if self.chunk_columns == 64 { Swizzle::Bytes128 } else { Swizzle::None }
+    }
+
+    /// Cluster tiles that cover the rows of each segment and the columns.
+    pub(in crate::ops::cuda) fn count(&self, segments: [usize; 2], columns: usize) -> usize {
+        let rows: usize = segments.iter().map(|rows| rows.div_ceil(CLUSTER * self.rows)).sum();
+        rows * columns.div_ceil(self.columns)
+    }
+}
+
+/// The table in words, a line a tile.
+pub(in crate::ops) fn describe() -> Vec<String> {
+    let line = |tile: &HopperTile| {
+        let HopperTile { kernel, rows, columns, stages, raster_rows, reason, .. } = tile;
+        format!(
+            "{kernel:<22} sm90      {rows:>3} x {columns:<3}  {stages} stages  cluster {CLUSTER}  \
+             raster {raster_rows:>2}  {reason}"
+        )
+    };
+    GEMM.iter().chain([&QKV]).map(line).collect()
+}
 
 /// A cluster of two blocks for each of so many tiles, as far as the card holds them at a time: blocks
 /// stay and go through tiles.
