@@ -168,14 +168,13 @@ template <class Tile> class RotatedEpilogue {
 };
 
 // The inputs of an attention as the frame runs them.
-class QkvProblem {
-    const GemmQkvSm90Params &params;
-
+class QkvProblem : public MatrixCopies<GemmQkvSm90Params> {
   public:
     __device__ __forceinline__ explicit QkvProblem(const GemmQkvSm90Params &params)
-        : params(params) {}
+        : MatrixCopies(params) {}
 
-    __device__ __forceinline__ const TensorMap *residual() const { return nullptr; }
+    __device__ __forceinline__ bool has_residual() const { return false; }
+    __device__ __forceinline__ void load_residual(uint32_t, uint32_t, int, int, int) const {}
 
     __device__ __forceinline__ ColumnPair column_pair(int segment, int column) const {
         const float *const bias = params.bias[segment];

@@ -11,9 +11,7 @@
 // there are (ceil(rows[0] / M) + ceil(rows[1] / M)) * ceil(columns / N), M being both tiles' rows.
 // May be launched with programmatic stream serialization.
 
-#include "common/activation.cuh"
-#include "common/bf16.cuh"
-#include "common/hopper/activation.cuh"
+#include "common/hopper/linear_epilogue.cuh"
 #include "common/hopper/matrix_kernel.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/tile.cuh"
@@ -67,69 +65,22 @@ static_assert(offsetof(GemmSm90Params, has_residual) == 1088, "mirrored by the l
 static_assert(offsetof(GemmSm90Params, round_like_diffusers) == 1092, "mirrored by the launcher");
 static_assert(offsetof(GemmSm90Params, reserved) == 1096, "mirrored by the launcher");
 
-// What is left to do with sums: for most layers to add the bias.
-enum class Steps { BIAS, BIAS_GATE_RESIDUAL };
-
-// Finishes the sums of one tile. ROUND rounds to bf16 after every operation, as PyTorch does.
-template <class Tile, Activation ACTIVATION, Steps STEPS, bool ROUND> class LinearEpilogue {
-    const ColumnPair *pairs; // of this lane's first column
-
-    // bf16 is the upper half of an f32.
-    __device__ static __forceinline__ float2 unpack(uint32_t word) {
-        return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u));
-    }
-
-    __device__ static __forceinline__ float2 rounded(float2 values) {
-        return ROUND ? unpack(pack_bf16(values.x, values.y)) : values;
-    }
-
-    __device__ static __forceinline__ uint32_t finish_pair(float low, float high,
-                                                           const ColumnPair &column, uint32_t old) {
-        float2 values = rounded(make_float2(low + column.bias[0], high + column.bias[1]));
-        if (STEPS == Steps::BIAS_GATE_RESIDUAL) {
-            const float2 before = unpack(old);
-            values = rounded(make_float2(values.x * column.factor[0], values.y * column.factor[1]));
-            values = rounded(make_float2(before.x + values.x, before.y + values.y));
-        }
-        if (ACTIVATION == Activation::GeluTanh) {
-            values = make_float2(gelu_tanh_by_sigmoid(values.x), gelu_tanh_by_sigmoid(values.y));
-        }
-        return pack_bf16(values.x, values.y);
-    }
-
-  public:
-    __device__ __forceinline__ explicit LinearEpilogue(int slot)
-        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}
-
-    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
-                                           const uint32_t (&old)[4]) const {
-#pragma unroll
-        for (int right = 0; right < 2; ++right) {
-            const ColumnPair pair = pairs[column / 2 + 4 * right];
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                const int word = 2 * right + lower;
-                words[word] = finish_pair(eight[2 * word], eight[2 * word + 1], pair, old[word]);
-            }
-        }
-    }
-};
-
 // A linear layer as the frame runs it.
-template <Activation ACTIVATION> class LinearProblem {
-    const GemmSm90Params &params;
+template <Activation ACTIVATION> class LinearProblem : public MatrixCopies<GemmSm90Params> {
     const __nv_bfloat16 *gates; // of this step
 
   public:
     __device__ __forceinline__ explicit LinearProblem(const GemmSm90Params &params)
-        : params(params), gates(nullptr) {
+        : MatrixCopies(params), gates(nullptr) {
         if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
             gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
         }
     }
 
-    __device__ __forceinline__ const TensorMap *residual() const {
-        return params.has_residual != 0 ? params.residual : nullptr;
+    __device__ __forceinline__ bool has_residual() const { return params.has_residual != 0; }
+    __device__ __forceinline__ void load_residual(uint32_t shared, uint32_t barrier, int segment,
+                                                  int row, int column) const {
+        load_box(shared, params.residual[segment], barrier, row, column);
     }
 
     // Where a segment has no bias or no gate, zeros and ones.
@@ -151,7 +102,7 @@ template <Activation ACTIVATION> class LinearProblem {
     template <class Tile, class Write>
     __device__ __forceinline__ void finish(const HopperSums<Tile> &, const TileSchedule<Tile> &,
                                            int, int slot, const Write &write) const {
-        constexpr Steps FEW = Steps::BIAS, ALL = Steps::BIAS_GATE_RESIDUAL;
+        constexpr Steps FEW = Steps::BIAS, ALL = Steps::BIAS_FACTOR_RESIDUAL;
         const bool round = params.round_like_diffusers != 0, residual = params.has_residual != 0;
         if (residual || params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
             if (round) {

@@ -131,6 +131,27 @@ fn cuda_agrees_with_the_oracle() {
     }
 }
 
+/// Whole slabs of channels, as Hopper's kernel takes them; patches that the image's edges cut.
+#[test]
+fn cuda_agrees_in_patches() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let sizes = [
+        [33, 47, 64, 128],
+        [17, 100, 128, 256],
+        [9, 16, 64, 264],
+        [40, 31, 192, 136],
+        [1, 5, 64, 512],
+        [16, 16, 256, 128],
+    ];
+    for (size, kernel, add) in
+        sizes.into_iter().flat_map(|size| [(size, 3, true), (size, 3, false), (size, 1, true)])
+    {
+        gpu.agrees(&format!("{size:?}, {kernel}, {add}"), gpu::BF16, |device| {
+            on(device, size, kernel, Stride::One, add)
+        });
+    }
+}
+
 #[test]
 fn cuda_agrees_at_the_models_sizes() {
     let Some(gpu) = gpu::gpu() else { return };

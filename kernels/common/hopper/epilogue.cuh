@@ -98,12 +98,12 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
     }
 }
 
-// Stores what a consumer finishes, of all tiles of this block; called by one thread. `out` are maps
-// per segment with boxes of CHUNK_COLUMNS x 64 rows.
-template <class Tile>
+// Stores what a consumer finishes, of all tiles of this block; called by one thread.
+template <class Tile, class Problem>
 __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, int consumer,
-                                             const TensorMap *out, TileSchedule<Tile> schedule,
-                                             int slabs, bool residual) {
+                                             const Problem &problem, TileSchedule<Tile> schedule,
+                                             int slabs) {
+    const bool residual = problem.has_residual();
     const int reader = Tile::IN_TURN ? 0 : consumer;
     const int part_chunks = residual ? Tile::RESIDUAL_CHUNKS : 1;
     const int tile_stages = slabs + (residual ? Tile::RESIDUAL_STAGES : 0);
@@ -119,8 +119,8 @@ __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, i
             for (int i = 0; i < part_chunks && first + i < Tile::CHUNKS; ++i) {
                 const uint32_t place = residual ? shared.residual(ring.slot, reader, i)
                                                 : shared.chunk(consumer, parts.slot);
-                store_box(out[at.segment], place, chunk_row<Tile>(at, reader, first + i),
-                          chunk_column<Tile>(at, first + i));
+                problem.store(place, at.segment, chunk_row<Tile>(at, reader, first + i),
+                              chunk_column<Tile>(at, first + i));
             }
             commit_stores();
             wait_stores_read<0>();

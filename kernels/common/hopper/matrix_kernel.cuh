@@ -1,9 +1,12 @@
 // The frame of a Hopper matrix kernel: who loads, multiplies, finishes and stores which tile. What
 // is particular to one is its `Problem`, made of its parameters, which have the members a, weight,
 // out (maps per segment), rows [2], columns, k and raster_rows:
-//   ColumnPair column_pair(segment, column)   what finishing needs of columns `column` and + 1
-//   const TensorMap *residual()               maps per segment, or null
-//   finish(sums, at, slot, write)             calls write(adds_residual, epilogue) once
+//   load_a(shared, barrier, segment, row, column)         starts the copy of Tile::M rows of a slab
+//   bool has_residual()
+//   load_residual(shared, barrier, segment, row, column)  starts the copy of a chunk
+//   store(shared, segment, row, column)                   starts the copy of a finished chunk
+//   ColumnPair column_pair(segment, column)               what finishing needs of two columns
+//   finish(sums, schedule, consumer, slot, write)         calls write(adds_residual, epilogue) once
 #pragma once
 
 #include "cluster.cuh"
@@ -22,6 +25,22 @@ namespace flux_rt {
 // the finished product is multiplied by.
 struct alignas(16) ColumnPair {
     float bias[2], factor[2];
+};
+
+// Copies between matrices and shared memory, for problems whose operands are matrices.
+template <class Params> class MatrixCopies {
+  protected:
+    const Params &params;
+    __device__ __forceinline__ explicit MatrixCopies(const Params &params) : params(params) {}
+
+  public:
+    __device__ __forceinline__ void load_a(uint32_t shared, uint32_t barrier, int segment, int row,
+                                           int column) const {
+        load_box(shared, params.a[segment], barrier, row, column);
+    }
+    __device__ __forceinline__ void store(uint32_t shared, int segment, int row, int column) const {
+        store_box(params.out[segment], shared, row, column);
+    }
 };
 
 template <class Tile> __device__ __forceinline__ ColumnPair *column_pairs(int slot) {
@@ -54,7 +73,7 @@ template <class Tile, class Problem>
 __device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const Problem &problem,
                                         const TileSchedule<Tile> &all, int consumer, int slabs) {
     const int slot = Tile::IN_TURN ? consumer : 0;
-    const int residual_stages = problem.residual() != nullptr ? Tile::RESIDUAL_STAGES : 0;
+    const int residual_stages = problem.has_residual() ? Tile::RESIDUAL_STAGES : 0;
     RingPosition<Tile::STAGES> stages;
     RingPosition<Tile::BUFFERS> buffers;
     uint32_t parity = 0; // of what happens once a tile
@@ -141,11 +160,9 @@ __device__ __forceinline__ void run_matrix_kernel(const Params &params) {
     if (warp < WARPGROUP / 32) {
         shrink_registers<Tile::PRODUCER_REGISTERS>();
         if (warp == 0 && lane == 0) {
-            load_inputs<Tile>(shared, {params.a, params.weight, problem.residual()}, schedule,
-                              slabs);
+            load_inputs<Tile>(shared, problem, params.weight, schedule, slabs);
         } else if ((warp == 1 || warp == 2) && lane == 0) {
-            store_chunks<Tile>(shared, warp - 1, params.out, schedule, slabs,
-                               problem.residual() != nullptr);
+            store_chunks<Tile>(shared, warp - 1, problem, schedule, slabs);
         } else if (warp == 3) {
             load_vectors<Tile>(shared, problem, schedule);
         }

@@ -14,16 +14,10 @@
 
 namespace flux_rt {
 
-// The maps of what a tile reads, per segment: A with boxes of 64 columns x Tile::M rows, W with
-// 64 x SHARED_N, the residual with CHUNK_COLUMNS x 64; `residual` may be null.
-struct TileInputs {
-    const TensorMap *a, *weight, *residual; // [2] each
-};
-
 // Fills stages with the residual of one tile.
-template <class Tile>
+template <class Tile, class Problem>
 __device__ __forceinline__ void load_residual(const SharedLayout<Tile> &shared,
-                                              const TensorMap &residual, const HopperPosition &at,
+                                              const Problem &problem, const HopperPosition &at,
                                               RingPosition<Tile::STAGES> &ring) {
 #pragma unroll 1
     for (int first = 0; first < Tile::CHUNKS; first += Tile::RESIDUAL_CHUNKS) {
@@ -35,27 +29,28 @@ __device__ __forceinline__ void load_residual(const SharedLayout<Tile> &shared,
         for (int chunk = 0; chunk < count; ++chunk) {
 #pragma unroll 1
             for (int reader = 0; reader < Tile::READERS; ++reader) {
-                load_box(shared.residual(ring.slot, reader, chunk), residual, full,
-                         chunk_row<Tile>(at, reader, first + chunk),
-                         chunk_column<Tile>(at, first + chunk));
+                problem.load_residual(shared.residual(ring.slot, reader, chunk), full, at.segment,
+                                      chunk_row<Tile>(at, reader, first + chunk),
+                                      chunk_column<Tile>(at, first + chunk));
             }
         }
         ring.advance();
     }
 }
 
-// Fills the ring for all tiles of this block; called by one thread.
-template <class Tile>
+// Fills the ring for all tiles of this block; called by one thread. `weight` are maps per segment
+// with boxes of 64 columns x SHARED_N rows.
+template <class Tile, class Problem>
 __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
-                                            const TileInputs &inputs, TileSchedule<Tile> schedule,
-                                            int slabs) {
+                                            const Problem &problem, const TensorMap *weights,
+                                            TileSchedule<Tile> schedule, int slabs) {
     constexpr uint16_t ALL_BLOCKS = (1 << Tile::CLUSTER) - 1;
     const int rank = static_cast<int>(cluster_rank());
     const uint32_t part_offset = rank * Tile::SHARED_N * Tile::K * 2;
     RingPosition<Tile::STAGES> ring;
     for (; !schedule.done(); schedule.advance()) {
         const HopperPosition at = schedule.position();
-        const TensorMap &a = inputs.a[at.segment], &weight = inputs.weight[at.segment];
+        const TensorMap &weight = weights[at.segment];
         const int weight_row = at.column + rank * Tile::SHARED_N;
 #pragma unroll 1
         for (int slab = 0; slab < slabs; ++slab) {
@@ -64,13 +59,13 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
             barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
             const uint32_t full = shared.full(ring.slot);
             barrier_arrive_expect(full, Tile::STAGE_BYTES);
-            load_box(shared.a(ring.slot), a, full, at.row, slab * Tile::K);
+            problem.load_a(shared.a(ring.slot), full, at.segment, at.row, slab * Tile::K);
             load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,
                                slab * Tile::K, ALL_BLOCKS);
             ring.advance();
         }
-        if (inputs.residual != nullptr) {
-            load_residual<Tile>(shared, inputs.residual[at.segment], at, ring);
+        if (problem.has_residual()) {
+            load_residual<Tile>(shared, problem, at, ring);
         }
     }
 }

@@ -1,5 +1,5 @@
-// Bulk tensor copies (TMA) between a matrix in global memory and a box of it in shared memory. The
-// matrix, the box and its swizzle are in a tensor map that the host encodes.
+// Bulk tensor copies (TMA) between a matrix or an image in global memory and a box of it in shared
+// memory. The matrix, the box and its swizzle are in a tensor map that the host encodes.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,18 @@ __device__ __forceinline__ void load_box(uint32_t shared, const TensorMap &map, 
                  : "memory");
 }
 
-// The same into every block of the cluster that `blocks` has a bit of, at the same address, with
-// the bytes counted by each block's own barrier.
+// The same of an image [height, width, channels]: the box whose first element is (y, x, channel),
+// which may lie outside.
+__device__ __forceinline__ void load_image_box(uint32_t shared, const TensorMap &map,
+                                               uint32_t barrier, int y, int x, int channel) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared),
+                 "l"(&map), "r"(barrier), "r"(channel), "r"(x), "r"(y)
+                 : "memory");
+}
+
+// The matrix box into every block of the cluster that `blocks` has a bit of, at the same address,
+// with the bytes counted by each block's own barrier.
 __device__ __forceinline__ void load_box_multicast(uint32_t shared, const TensorMap &map,
                                                    uint32_t barrier, int row, int column,
                                                    uint16_t blocks) {
@@ -43,6 +53,15 @@ __device__ __forceinline__ void store_box(const TensorMap &map, uint32_t shared,
     asm volatile(
         "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map),
         "r"(shared), "r"(column), "r"(row)
+        : "memory");
+}
+
+__device__ __forceinline__ void store_image_box(const TensorMap &map, uint32_t shared, int y, int x,
+                                                int channel) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
+            &map),
+        "r"(shared), "r"(channel), "r"(x), "r"(y)
         : "memory");
 }
 

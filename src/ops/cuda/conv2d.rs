@@ -1,5 +1,7 @@
 //! Launcher of `conv2d`.
 
+mod sm90;
+
 use std::sync::Arc;
 
 use crate::device::Act;
@@ -54,6 +56,10 @@ pub(crate) fn conv2d(
     // Pixels and places in a window are 32-bit numbers.
     int(OP, "pixels", pixels)?;
     int(OP, "window", conv.kernel * conv.kernel * in_channels)?;
+    cuda.note_input(OP, x.cuda_address(), [in_height * in_width, in_channels, in_channels])?;
+    if sm90::conv2d(cuda, out, x, residual, conv, stride)? {
+        return Ok(());
+    }
     let scalar = !in_channels.is_multiple_of(8);
     let tiles: &[Tile] =
         if scalar { &[Tile::T64x64] } else { &[Tile::T64x64, Tile::T128x128, Tile::T128x256] };
@@ -82,7 +88,6 @@ pub(crate) fn conv2d(
         round_like_diffusers: cuda.round_like_diffusers(),
     };
     let entry = format!("conv2d_{}{}", tiling.tile.name(), if scalar { "_scalar" } else { "" });
-    cuda.note_input(OP, params.x, [in_height * in_width, in_channels, in_channels])?;
     let work = Work::Flops(2 * pixels * out_channels * conv.kernel * conv.kernel * in_channels);
     cuda.launch(&entry, tiling.launch(OP)?.doing(work), &params)
 }

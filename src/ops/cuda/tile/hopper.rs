@@ -77,6 +77,32 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 3] = [
     },
 ];
 
+/// Of `conv2d`: the first for more channels than the second has columns.
+pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
+    HopperTile {
+        kernel: "conv2d_sm90_128x256",
+        rows: 128,
+        columns: 256,
+        stages: 4,
+        smem_bytes: 231_584,
+        chunk_columns: 64,
+        raster_rows: 8,
+        activations: &[Activation::None],
+        reason: "as for matrices; a patch of 16 x 8 pixels",
+    },
+    HopperTile {
+        kernel: "conv2d_sm90_256x128",
+        rows: 256,
+        columns: 128,
+        stages: 4,
+        smem_bytes: 230_560,
+        chunk_columns: 64,
+        raster_rows: 8,
+        activations: &[Activation::None],
+        reason: "128 channels leave no more columns; a patch of 16 x 16 pixels",
+    },
+];
+
 /// Of `gemm_qkv`.
 pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
     kernel: "gemm_qkv_sm90_128x256",
@@ -112,7 +138,7 @@ pub(in crate::ops) fn describe() -> Vec<String> {
              raster {raster_rows:>2}  {reason}"
         )
     };
-    GEMM.iter().chain([&QKV]).map(line).collect()
+    GEMM.iter().chain([&QKV]).chain(&CONV2D).map(line).collect()
 }
 
 /// A cluster of two blocks for each of so many tiles, as far as the card holds them at a time: blocks
