@@ -1,0 +1,148 @@
+// The shape of the Hopper attention kernel: sizes of its tiles, its shared memory, and which key
+// blocks a block of threads works on.
+//
+// A block is one producer warpgroup, whose warps move data, and two consumer warpgroups with 64
+// queries each. The blocks of a cluster have neighbouring queries of the same head, and share K and
+// V: each loads a part and hands it to all. Blocks stay resident, and K and V of all their work
+// pass through one ring of buffers.
+#pragma once
+
+#include "../shared_memory.cuh"
+
+#include <cstdint>
+
+namespace flux_rt {
+
+// Where the first product takes Q from. From registers it needs 32 of every thread, and spares
+// shared memory a third of that product's reads.
+enum class Queries { SHARED, REGISTERS };
+
+// KEYS keys at a time; K and V alternate in STAGES buffers, Q has Q_BUFFERS.
+template <int CLUSTER_, int KEYS_, int STAGES_, int Q_BUFFERS_, Queries QUERIES_FROM,
+          bool TURNS_ = true>
+struct HopperAttention {
+    static constexpr int HEAD_DIM = 128, KEYS = KEYS_, STAGES = STAGES_, Q_BUFFERS = Q_BUFFERS_;
+    static constexpr int CLUSTER = CLUSTER_;
+    static constexpr int CONSUMERS = 2, WARPGROUP = 128, THREADS = WARPGROUP * (1 + CONSUMERS);
+    static constexpr int QUERIES = 64 * CONSUMERS, CLUSTER_QUERIES = CLUSTER * QUERIES;
+    static constexpr bool Q_IN_REGISTERS = QUERIES_FROM == Queries::REGISTERS;
+    // Whether the consumers take turns in handing out products, so that one's softmax runs while
+    // the tensor cores have the other's products.
+    static constexpr bool TURNS = TURNS_;
+
+    // The threads' registers before and after they are shared out again: 3 * 168 in all.
+    static constexpr int PRODUCER_REGISTERS = 24;
+    static constexpr int CONSUMER_REGISTERS = 240;
+
+    // A tile is two panels of 64 columns: rows of 128 bytes.
+    static constexpr uint32_t Q_PANEL_BYTES = QUERIES * 128, Q_BYTES = 2 * Q_PANEL_BYTES;
+    static constexpr uint32_t PANEL_BYTES = KEYS * 128, TILE_BYTES = 2 * PANEL_BYTES;
+
+    // Shared memory, from its first byte on.
+    static constexpr uint32_t RING_OFFSET = Q_BUFFERS * Q_BYTES;
+    static constexpr uint32_t BARRIER_OFFSET = RING_OFFSET + STAGES * TILE_BYTES;
+    static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + Q_BUFFERS);
+
+    // What a consumer leaves in global memory of a tile that another block finishes: 64 sums of
+    // each thread, then its rows' references and sums.
+    static constexpr int PARTIAL_VECTORS = 17;
+
+    static_assert(CLUSTER == 1 || CLUSTER == 2, "a block loads one panel at least");
+    static_assert(KEYS % 16 == 0 && KEYS <= 256, "what wgmma multiplies and one bulk copy loads");
+    static_assert(TILE_BYTES % 1024 == 0, "buffers keep the swizzle's phase");
+    static_assert(SHARED_BYTES <= 232448, "what a block can have");
+};
+
+// Addresses of a block's shared memory.
+template <class Shape> struct AttentionMemory {
+    const uint32_t base = shared_address(dynamic_shared());
+
+    __device__ __forceinline__ uint32_t q(int buffer) const {
+        return base + buffer * Shape::Q_BYTES;
+    }
+    __device__ __forceinline__ uint32_t tile(int stage) const {
+        return base + Shape::RING_OFFSET + stage * Shape::TILE_BYTES;
+    }
+    // Barriers. A buffer is full when its bytes are in, and empty when all consumers are done with
+    // it: those of the whole cluster with a buffer of the ring.
+    __device__ __forceinline__ uint32_t full(int stage) const { return barrier(stage); }
+    __device__ __forceinline__ uint32_t empty(int stage) const {
+        return barrier(Shape::STAGES + stage);
+    }
+    __device__ __forceinline__ uint32_t q_full(int buffer) const {
+        return barrier(2 * Shape::STAGES + buffer);
+    }
+    __device__ __forceinline__ uint32_t q_empty(int buffer) const {
+        return barrier(2 * Shape::STAGES + Shape::Q_BUFFERS + buffer);
+    }
+
+  private:
+    __device__ __forceinline__ uint32_t barrier(uint32_t index) const {
+        return base + Shape::BARRIER_OFFSET + 8 * index;
+    }
+};
+
+// Key blocks [first_block, end_block) of one tile: CLUSTER_QUERIES queries of one head.
+struct AttentionPiece {
+    int tile, first_block, end_block;
+};
+
+// The pieces of a cluster, in order: every `clusters`-th tile, and, where the last round of that
+// would leave clusters idle, an equal share of the key blocks of the last one to two rounds' tiles
+// instead. A share is at least a whole tile's worth, so at most two clusters share a tile: the one
+// whose share begins in the tile starts its share with it and publishes what it got; the other,
+// which has the tile's first key blocks, ends its share with them, long after, and finishes the
+// tile. All of it is the same on every run. Needs as many tiles as clusters at least, and 2
+// clusters^2 times the key blocks of a tile below 2^32.
+template <class Shape> class AttentionSchedule {
+    const int tile_blocks, shared_tiles; // key blocks of a tile, the first tile of those to share
+    int tile, next, end;                 // `next` to `end` count the key blocks of the shared tiles
+
+  public:
+    __device__ __forceinline__ AttentionSchedule(int tiles, int tile_blocks)
+        : tile_blocks(tile_blocks), shared_tiles(whole_rounds(tiles) * clusters()),
+          tile(blockIdx.x / Shape::CLUSTER) {
+        const int shared_blocks = (tiles - shared_tiles) * tile_blocks;
+        next = share(place(), shared_blocks);
+        end = share(place() + 1, shared_blocks);
+    }
+
+    // This cluster's place among the shares. It waits for the one at the next place, whose index
+    // is lower, so that it has started.
+    __device__ __forceinline__ static int place() {
+        return clusters() - 1 - static_cast<int>(blockIdx.x / Shape::CLUSTER);
+    }
+
+    __device__ __forceinline__ bool done() const { return tile >= shared_tiles && next == end; }
+
+    __device__ __forceinline__ AttentionPiece piece() const {
+        if (tile < shared_tiles) {
+            return {tile, 0, tile_blocks};
+        }
+        const int shared_tile = static_cast<uint32_t>(next) / static_cast<uint32_t>(tile_blocks);
+        const int first = next - shared_tile * tile_blocks;
+        return {shared_tiles + shared_tile, first, min(tile_blocks, first + end - next)};
+    }
+
+    // Past `piece`, which is this piece().
+    __device__ __forceinline__ void advance(const AttentionPiece &piece) {
+        if (tile < shared_tiles) {
+            tile += clusters();
+        } else {
+            next += piece.end_block - piece.first_block;
+        }
+    }
+
+  private:
+    __device__ __forceinline__ static int clusters() { return gridDim.x / Shape::CLUSTER; }
+
+    __device__ __forceinline__ static int whole_rounds(int tiles) {
+        return tiles / clusters() - (tiles % clusters() == 0 ? 0 : 1);
+    }
+
+    __device__ __forceinline__ static int share(int place, int shared_blocks) {
+        return static_cast<uint32_t>(shared_blocks * place) / static_cast<uint32_t>(clusters());
+    }
+};
+
+} // namespace flux_rt
