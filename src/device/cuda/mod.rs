@@ -75,6 +75,8 @@ pub struct Cuda {
     /// For tests; see [`guard`].
     guards: Option<Guards>,
     modules: Modules,
+    /// What [`Self::scratch`] gives; 0 where no kernel needs any.
+    scratch: u64,
     /// Whether the kernels of the card's own tier are passed over.
     portable: AtomicBool,
 }
@@ -111,7 +113,9 @@ impl Cuda {
         unsafe { call!(driver, cuDevicePrimaryCtxRetain(&mut context, card.handle)) }?;
         // SAFETY: retained above.
         unsafe { call!(driver, cuCtxSetCurrent(context)) }?;
+        let scratch = new_scratch(&driver, &card)?;
         Ok(Arc::new(Self {
+            scratch,
             streams: Streams::new(&driver)?,
             driver,
             card,
@@ -156,6 +160,16 @@ impl Cuda {
     pub(crate) fn smem_bytes_per_block(&self) -> u32 {
         self.card.smem_bytes_per_block
     }
+
+    /// [`Self::SCRATCH_BYTES`] for each multiprocessor, of which kernels find
+    /// the first 256 for each zero and leave them so. All work goes to one stream, so kernels may share it.
+    pub(crate) fn scratch(&self) -> u64 {
+        self.scratch
+    }
+
+    /// Bytes of [`Self::scratch`] for a multiprocessor: what a block of an attention that shares tiles
+    /// leaves for another, and as many flags as it has warps.
+    pub(crate) const SCRATCH_BYTES: usize = 69_632 + 256;
 
     /// The tier of the kernels that this GPU runs where an op has several.
     pub(crate) fn tier(&self) -> Tier {
@@ -265,6 +279,19 @@ impl Cuda {
     }
 }
 
+/// Memory for [`Cuda::scratch`], zeroed, on cards whose kernels need it.
+fn new_scratch(driver: &Driver, card: &Card) -> Result<u64> {
+    if card.tier == Tier::Portable {
+        return Ok(0);
+    }
+    let (bytes, mut address) = (card.multiprocessors * Cuda::SCRATCH_BYTES, 0);
+    // SAFETY: allocates, and touches nothing that is there; writes one address.
+    unsafe { call!(driver, cuMemAlloc_v2(&mut address, bytes)) }?;
+    // SAFETY: all of what was just allocated.
+    unsafe { call!(driver, cuMemsetD8_v2(address, 0, bytes)) }?;
+    Ok(address)
+}
+
 impl Drop for Cuda {
     fn drop(&mut self) {
         // What fails here has no one to be told: the process or the engine is ending. After an error
@@ -278,6 +305,10 @@ impl Drop for Cuda {
             let _ = unsafe { call!(self.driver, cuMemFree_v2(block)) };
         }
         self.modules.unload(&self.driver);
+        if self.scratch != 0 {
+            // SAFETY: allocated in `open`; no kernel runs.
+            let _ = unsafe { call!(self.driver, cuMemFree_v2(self.scratch)) };
+        }
         self.streams.destroy(&self.driver);
         // SAFETY: retained in `open`.
         let _ = unsafe { call!(self.driver, cuDevicePrimaryCtxRelease_v2(self.card.handle)) };

@@ -1,5 +1,7 @@
 //! Launcher of `attention`.
 
+mod sm90;
+
 use std::sync::Arc;
 
 use crate::device::Act;
@@ -74,6 +76,9 @@ pub(crate) fn attention(
         expect_multiple_of_8(OP, "head size", head_dim)?;
         expect_multiple_of_8(OP, "stride of out", out.stride())?;
         expect_aligned(OP, "out", out.as_ref().cuda_address())?;
+    }
+    if sm90::attention(cuda, out, qkv, mask, scale)? {
+        return Ok(());
     }
     let params = Params {
         out: out.as_ref().cuda_address(),

@@ -103,6 +103,19 @@ pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
     },
 ];
 
+/// Of `attention`: rows are queries, columns keys.
+pub(in crate::ops::cuda) const ATTENTION: HopperTile = HopperTile {
+    kernel: "attention_sm90_d128",
+    rows: 128,
+    columns: 128,
+    stages: 5,
+    smem_bytes: 229_488,
+    chunk_columns: 64,
+    raster_rows: 1,
+    activations: &[],
+    reason: "two warpgroups take turns at softmax; the last rounds' tiles are shared by keys",
+};
+
 /// Of `gemm_qkv`.
 pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
     kernel: "gemm_qkv_sm90_128x256",
@@ -138,7 +151,7 @@ pub(in crate::ops) fn describe() -> Vec<String> {
              raster {raster_rows:>2}  {reason}"
         )
     };
-    GEMM.iter().chain([&QKV]).chain(&CONV2D).map(line).collect()
+    GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).map(line).collect()
 }
 
 /// A cluster of two blocks for each of so many tiles, as far as the card holds them at a time: blocks
