@@ -54,6 +54,7 @@ impl Cuda {
     fn start<P: Pod>(&self, entry: &str, launch: Launch, params: &P) -> Result<()> {
         let Function { handle: function, waits, .. } = self.function(entry, launch.smem_bytes)?;
         // A kernel that waits for the one before it by itself may be set up while that one runs.
+        let is_early = waits && self.streams.is_after_kernel();
         let mut early = sys::CUlaunchAttribute_st {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
             pad: [0; 4],
@@ -70,7 +71,7 @@ impl Cuda {
             sharedMemBytes: launch.smem_bytes,
             hStream: self.stream(),
             attrs: &mut early,
-            numAttrs: u32::from(waits),
+            numAttrs: u32::from(is_early),
         };
         let mut arguments = [ptr::from_ref(params).cast_mut().cast::<c_void>()];
         // SAFETY: every kernel takes exactly one argument, its `Params` struct by value, and P is its
@@ -82,6 +83,8 @@ impl Cuda {
                 self.driver,
                 cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), ptr::null_mut())
             )
-        }
+        }?;
+        self.streams.set_after_kernel(true);
+        Ok(())
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Streams {
     pub(super) body: sys::CUstream,
     /// Whether a body is being recorded.
     in_body: AtomicBool,
+    /// Whether the last that went to the stream was a kernel.
+    after_kernel: AtomicBool,
 }
 
 impl Streams {
@@ -34,7 +36,8 @@ impl Streams {
             unsafe { call!(driver, cuStreamCreate(&mut stream, flags)) }?;
             Ok(stream)
         };
-        Ok(Self { work: new()?, body: new()?, in_body: AtomicBool::new(false) })
+        let [in_body, after_kernel] = [false, false].map(AtomicBool::new);
+        Ok(Self { work: new()?, body: new()?, in_body, after_kernel })
     }
 
     /// Ends the streams, which are idle and not used any more.
@@ -50,11 +53,24 @@ impl Streams {
         self.in_body.load(Ordering::Relaxed)
     }
 
+    /// Whether the last that went to the stream was a kernel, which a kernel that waits by itself may
+    /// follow early; behind a copy or the start of a recording there is nothing to be early for.
+    pub(super) fn is_after_kernel(&self) -> bool {
+        self.after_kernel.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::is_after_kernel`].
+    pub(super) fn set_after_kernel(&self, after: bool) {
+        self.after_kernel.store(after, Ordering::Relaxed);
+    }
+
     /// Sends what `body` starts to the stream that records bodies.
     pub(super) fn to_body<T>(&self, body: impl FnOnce() -> T) -> T {
         self.in_body.store(true, Ordering::Relaxed);
+        self.set_after_kernel(false);
         let result = body();
         self.in_body.store(false, Ordering::Relaxed);
+        self.set_after_kernel(false);
         result
     }
 }
@@ -63,6 +79,8 @@ impl Cuda {
     /// The stream that work goes to, for the calls of this module: one for all, but while the body
     /// of a branch is recorded the one that records it.
     pub(super) fn stream(&self) -> sys::CUstream {
+        // A launch says otherwise once it is made.
+        self.streams.set_after_kernel(false);
         if self.streams.in_body() { self.streams.body } else { self.streams.work }
     }
 
