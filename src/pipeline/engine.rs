@@ -122,8 +122,11 @@ impl EngineBuilder {
         if let Device::Cuda(cuda) = &device {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);
             cuda.set_portable(self.portable);
-            cuda.load_modules_ahead();
         }
+        let loading = match &device {
+            Device::Cuda(cuda) => Some(cuda.load_modules_ahead()),
+            Device::Cpu => None,
+        };
         let files = self.source.resolve()?;
         let configs = files.configs()?;
         check_fit(&device, &files, &configs)?;
@@ -139,6 +142,9 @@ impl EngineBuilder {
         let placement = Placement { device, dtype: precision.weights };
         let components = Components::load(&files, configs, &placement)?;
         components.device.synchronize()?;
+        if let Some(loading) = loading {
+            loading.finish();
+        }
         Ok(Engine {
             files,
             components,

@@ -142,6 +142,8 @@ fn cuda_agrees_in_patches() {
         [40, 31, 192, 136],
         [1, 5, 64, 512],
         [16, 16, 256, 128],
+        // More tiles than the card computes at a time.
+        [333, 301, 64, 128],
     ];
     for (size, kernel, add) in
         sizes.into_iter().flat_map(|size| [(size, 3, true), (size, 3, false), (size, 1, true)])
@@ -165,6 +167,7 @@ fn cuda_agrees_at_the_models_sizes() {
         ([256, 256, 512, 256], 3, Stride::One, false),
         ([256, 256, 512, 256], 1, Stride::One, false),
         ([512, 512, 128, 3], 3, Stride::One, false),
+        ([512, 512, 128, 128], 3, Stride::One, true),
         ([512, 512, 3, 128], 3, Stride::One, false),
         ([256, 256, 256, 256], 3, Stride::Two, false),
     ] {

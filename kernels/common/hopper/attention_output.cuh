@@ -40,7 +40,15 @@ __device__ __forceinline__ void take_over(const PartialWarp &from, float (&out)[
                                           HopperSoftmax &rows) {
     if (threadIdx.x % 32 == 0) {
         uint32_t there;
+#ifdef FLUX_RT_SPIN_LIMIT
+        const long long start = clock64();
+#endif
         do {
+#ifdef FLUX_RT_SPIN_LIMIT
+            if (clock64() - start > FLUX_RT_SPIN_LIMIT) {
+                __trap();
+            }
+#endif
             asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
                          : "=r"(there)
                          : "l"(from.flag)

@@ -33,6 +33,8 @@ struct Recording {
     graph: sys::CUgraph,
     /// What the next node comes behind; the driver's own array, until the next call on the stream.
     dependencies: *const sys::CUgraphNode,
+    /// What kind of edges lead there; null where all are plain.
+    edges: *const sys::CUgraphEdgeData,
     count: usize,
 }
 
@@ -69,10 +71,14 @@ impl Cuda {
     fn recording(&self) -> Result<Option<Recording>> {
         self.make_current()?;
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-        let mut recording =
-            Recording { graph: ptr::null_mut(), dependencies: ptr::null(), count: 0 };
-        // SAFETY: writes the four that are given; the others may be null. Without room for data of
-        // the edges the call fails where they have any: no launch here has programmatic edges.
+        let mut recording = Recording {
+            graph: ptr::null_mut(),
+            dependencies: ptr::null(),
+            edges: ptr::null(),
+            count: 0,
+        };
+        // SAFETY: writes the five that are given; the other may be null. The kernel before may have
+        // started early, so the edges have data of their own.
         unsafe {
             call!(
                 self.driver,
@@ -82,7 +88,7 @@ impl Cuda {
                     ptr::null_mut(),
                     &mut recording.graph,
                     &mut recording.dependencies,
-                    ptr::null_mut(),
+                    &mut recording.edges,
                     &mut recording.count,
                 )
             )
@@ -131,7 +137,7 @@ impl<'a> Conditional<'a> {
         };
         let mut node = ptr::null_mut();
         // SAFETY: graph and dependencies are of the recording, on which nothing was called since;
-        // null stands for plain edges; the driver writes the node and the field `phGraph_out`.
+        // so are the edges, null for plain ones; the driver writes the node and the field `phGraph_out`.
         unsafe {
             call!(
                 cuda.driver,
@@ -139,7 +145,7 @@ impl<'a> Conditional<'a> {
                     &mut node,
                     recording.graph,
                     recording.dependencies,
-                    ptr::null(),
+                    recording.edges,
                     recording.count,
                     &mut params,
                 )

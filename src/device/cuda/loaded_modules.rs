@@ -8,9 +8,11 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::thread::JoinHandle;
 
 use cudarc::driver::sys;
 
@@ -119,7 +121,7 @@ impl Cuda {
     /// Starts to compile every module that this GPU may run, on threads of their own: while weights
     /// are read, the first image's kernels come about. What fails here fails again, and is told,
     /// where a kernel is asked for.
-    pub(crate) fn load_modules_ahead(self: &Arc<Self>) {
+    pub(crate) fn load_modules_ahead(self: &Arc<Self>) -> LoadingAhead {
         let tier = self.card.tier;
         let mut wanted: Vec<usize> = (0..MODULES.len())
             .filter(|&index| MODULES[index].tier == Tier::Portable || MODULES[index].tier == tier)
@@ -128,15 +130,42 @@ impl Cuda {
         wanted.sort_by_key(|&index| std::cmp::Reverse(MODULES[index].ptx.len()));
         let threads = thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
         let (wanted, next) = (Arc::new(wanted), Arc::new(AtomicUsize::new(0)));
-        for _ in 0..threads {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |_| {
             let (cuda, wanted, next) = (Arc::clone(self), Arc::clone(&wanted), Arc::clone(&next));
-            // Not waited for: whoever needs a module waits for its lock.
-            thread::spawn(move || {
-                while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let stop = Arc::clone(&stop);
+            thread::Builder::new().spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let next = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&index) = wanted.get(next) else { break };
                     let _ = cuda.make_current().and_then(|()| cuda.module(index));
                 }
-            });
-        }
+            })
+        };
+        // Where no thread is to be had, whoever needs a module compiles it.
+        let threads = (0..threads).map_while(|index| start(index).ok()).collect();
+        LoadingAhead { stop, threads }
+    }
+}
+
+/// Modules being compiled; dropped, it waits for those under way and leaves the others.
+#[derive(Debug)]
+pub(crate) struct LoadingAhead {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl LoadingAhead {
+    /// Waits for all of them.
+    pub(crate) fn finish(mut self) {
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Drop for LoadingAhead {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

@@ -289,6 +289,9 @@ fn new_scratch(driver: &Driver, card: &Card) -> Result<u64> {
     unsafe { call!(driver, cuMemAlloc_v2(&mut address, bytes)) }?;
     // SAFETY: all of what was just allocated.
     unsafe { call!(driver, cuMemsetD8_v2(address, 0, bytes)) }?;
+    // The default stream's work, which the stream of all work does not wait for.
+    // SAFETY: waits, and touches nothing.
+    unsafe { call!(driver, cuCtxSynchronize()) }?;
     Ok(address)
 }
 

@@ -43,6 +43,7 @@ impl Cuda {
     /// [`crate::Error::Cuda`] for what the driver refuses: an address or a stride that is no multiple of
     /// 16 bytes, a tile too large.
     pub(crate) fn tensor_map<const R: usize>(&self, layout: &MapLayout<R>) -> Result<TensorMap> {
+        self.make_current()?;
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         let MapLayout { address, sizes, strides, tile, swizzle } = *layout;
         let tile = tile.map(|side| u32::try_from(side).unwrap_or(u32::MAX));
