@@ -2,8 +2,8 @@
 //   out [S, H 128] = softmax(scale q k^T) v    for every head of qkv [S, 3, H, 128]
 // Scores, softmax and sums are f32; probabilities are rounded to bf16 before the second product,
 // the result once. FlashAttention-3's shape (arXiv 2407.08608): a warpgroup's next scores and its
-// last output products run while it works on the softmax between them, and the two warpgroups of a
-// block take turns. Oracle: src/ops/cpu/attention.rs; the portable tier: attention.cu.
+// last output products run while it works on the softmax between them. Oracle:
+// src/ops/cpu/attention.rs; the portable tier: attention.cu.
 //
 //   entry                 keys at a time   dynamic shared bytes
 //   attention_sm90_d128   128              229,488
@@ -90,15 +90,10 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
         AttentionSchedule<Shape> schedule, int tile_blocks, int consumer) {
     const float unit = params.scale * LOG2_E;
     const auto release = [&](uint32_t stage) {
-        if constexpr (Shape::CLUSTER == 1) {
-            if (threadIdx.x % 128 == 0) {
-                barrier_arrive(shared.empty(stage));
-            }
-        } else if (threadIdx.x % 128 < Shape::CLUSTER) {
+        if (threadIdx.x % 128 < Shape::CLUSTER) {
             barrier_arrive_at(shared.empty(stage), threadIdx.x % 128);
         }
     };
-    const Turns<Shape> turns(consumer);
     ConsumerQueries<Shape> queries(shared, consumer);
     RingPosition<Shape::STAGES> ring;
     float scores[Shape::KEYS / 2], out[64];
@@ -114,20 +109,15 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
         }
     };
 
-    queries.begin();
+    queries.take();
     barrier_wait(shared.full(ring.slot), ring.parity);
-    turns.wait();
     products_fence();
     queries.multiply(scores, shared.tile(ring.slot));
     products_commit();
-    turns.give();
     products_wait<0>();
     pin(scores);
     release(ring.slot);
     ring.advance();
-    if (block + 1 == piece.end_block) {
-        queries.end();
-    }
     hide_missing_keys();
     rows.reset();
     rows.raise(scores, unit);
@@ -147,12 +137,11 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
             }
             piece = schedule.piece();
             block = piece.first_block;
-            queries.begin();
+            queries.take();
         }
         const uint32_t key_stage = __shfl_sync(~0u, ring.slot, 0);
         barrier_wait(shared.full(ring.slot), ring.parity);
         ring.advance();
-        turns.wait();
         products_fence();
         queries.multiply(scores, shared.tile(key_stage));
         products_commit();
@@ -162,14 +151,10 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
         products_fence();
         multiply_values<Shape>(out, p, shared.tile(value_stage), started);
         products_commit();
-        turns.give();
 
         products_wait<1>();
         pin(scores);
         release(key_stage);
-        if (block + 1 == piece.end_block) {
-            queries.end();
-        }
         HopperSoftmax last_rows = rows;
         if (ends) {
             rows.reset();
@@ -192,11 +177,9 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
     }
 
     barrier_wait(shared.full(ring.slot), ring.parity);
-    turns.wait();
     products_fence();
     multiply_values<Shape>(out, p, shared.tile(ring.slot), started);
     products_commit();
-    turns.give_last();
     products_wait<0>();
     pin(out);
     finish_piece<Shape>(params, piece, tile_blocks, AttentionSchedule<Shape>::place(), consumer,
@@ -209,10 +192,8 @@ __device__ __forceinline__ void init_barriers(const AttentionMemory<Shape> &shar
         barrier_init(shared.full(stage), 1);
         barrier_init(shared.empty(stage), Shape::CONSUMERS * Shape::CLUSTER);
     }
-    for (int buffer = 0; buffer < Shape::Q_BUFFERS; ++buffer) {
-        barrier_init(shared.q_full(buffer), 1);
-        barrier_init(shared.q_empty(buffer), Shape::CONSUMERS * (Shape::Q_IN_REGISTERS ? 4 : 1));
-    }
+    barrier_init(shared.q_full(), 1);
+    barrier_init(shared.q_empty(), Shape::CONSUMERS * 4); // each warp has read its own rows
     barrier_init_fence();
 }
 
@@ -252,7 +233,7 @@ __device__ __forceinline__ void attention_sm90(const AttentionSm90Params &params
     cluster_sync();
 }
 
-using Attention128 = HopperAttention<2, 128, 5, 2, Queries::SHARED>;
+using Attention128 = HopperAttention<128, 6>;
 static_assert(Attention128::SHARED_BYTES == 229488, "header table");
 
 } // namespace flux_rt

@@ -56,17 +56,12 @@ __device__ __forceinline__ void load_keys(const AttentionMemory<Shape> &shared,
             barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
             const uint32_t tile = shared.tile(ring.slot), full = shared.full(ring.slot);
             barrier_arrive_expect(full, Shape::TILE_BYTES);
-            if constexpr (Shape::CLUSTER == 1) {
-                load_box(tile, *from.kv, full, at_row, at_column);
-                load_box(tile + Shape::PANEL_BYTES, *from.kv, full, at_row, at_column + 64);
-            } else {
-                // The buffer of every block receives both panels, so it waits for no block but its
-                // own: consumers report to all blocks that write their buffers.
-                constexpr uint16_t BOTH = 3;
-                const int rank = blockIdx.x % Shape::CLUSTER;
-                load_box_multicast(tile + rank * Shape::PANEL_BYTES, *from.kv, full, at_row,
-                                   at_column + rank * 64, BOTH);
-            }
+            // The buffer of every block receives both panels, so it waits for no block but its
+            // own: consumers report to all blocks that write their buffers.
+            constexpr uint16_t BOTH = 3;
+            const int rank = blockIdx.x % Shape::CLUSTER;
+            load_box_multicast(tile + rank * Shape::PANEL_BYTES, *from.kv, full, at_row,
+                               at_column + rank * 64, BOTH);
             ring.advance();
         }
         v_column = column + width;
@@ -80,18 +75,16 @@ template <class Shape>
 __device__ __forceinline__ void load_queries(const AttentionMemory<Shape> &shared,
                                              const AttentionSource &from,
                                              AttentionSchedule<Shape> schedule) {
-    RingPosition<Shape::Q_BUFFERS> ring;
-    while (!schedule.done()) {
+    const uint32_t tile = shared.q(), full = shared.q_full();
+    for (uint32_t parity = 1; !schedule.done(); parity ^= 1) {
         const AttentionPiece piece = schedule.piece();
         schedule.advance(piece);
         const HeadTile at = head_tile<Shape>(from.seq, piece.tile);
         const int column = at.head * Shape::HEAD_DIM;
-        const uint32_t tile = shared.q(ring.slot), full = shared.q_full(ring.slot);
-        barrier_wait(shared.q_empty(ring.slot), ring.parity ^ 1);
+        barrier_wait(shared.q_empty(), parity);
         barrier_arrive_expect(full, Shape::Q_BYTES);
         load_box(tile, *from.q, full, at.first_query, column);
         load_box(tile + Shape::Q_PANEL_BYTES, *from.q, full, at.first_query, column + 64);
-        ring.advance();
     }
 }
 

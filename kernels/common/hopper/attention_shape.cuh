@@ -13,22 +13,13 @@
 
 namespace flux_rt {
 
-// Where the first product takes Q from. From registers it needs 32 of every thread, and spares
-// shared memory a third of that product's reads.
-enum class Queries { SHARED, REGISTERS };
-
-// KEYS keys at a time; K and V alternate in STAGES buffers, Q has Q_BUFFERS.
-template <int CLUSTER_, int KEYS_, int STAGES_, int Q_BUFFERS_, Queries QUERIES_FROM,
-          bool TURNS_ = true>
-struct HopperAttention {
-    static constexpr int HEAD_DIM = 128, KEYS = KEYS_, STAGES = STAGES_, Q_BUFFERS = Q_BUFFERS_;
-    static constexpr int CLUSTER = CLUSTER_;
+// KEYS keys at a time; K and V alternate in STAGES buffers. Q passes through one of its own into
+// registers, 32 of every thread, which spares shared memory a third of the first product's reads.
+template <int KEYS_, int STAGES_> struct HopperAttention {
+    static constexpr int HEAD_DIM = 128, KEYS = KEYS_, STAGES = STAGES_;
+    static constexpr int CLUSTER = 2;
     static constexpr int CONSUMERS = 2, WARPGROUP = 128, THREADS = WARPGROUP * (1 + CONSUMERS);
     static constexpr int QUERIES = 64 * CONSUMERS, CLUSTER_QUERIES = CLUSTER * QUERIES;
-    static constexpr bool Q_IN_REGISTERS = QUERIES_FROM == Queries::REGISTERS;
-    // Whether the consumers take turns in handing out products, so that one's softmax runs while
-    // the tensor cores have the other's products.
-    static constexpr bool TURNS = TURNS_;
 
     // The threads' registers before and after they are shared out again: 3 * 168 in all.
     static constexpr int PRODUCER_REGISTERS = 24;
@@ -39,15 +30,14 @@ struct HopperAttention {
     static constexpr uint32_t PANEL_BYTES = KEYS * 128, TILE_BYTES = 2 * PANEL_BYTES;
 
     // Shared memory, from its first byte on.
-    static constexpr uint32_t RING_OFFSET = Q_BUFFERS * Q_BYTES;
+    static constexpr uint32_t RING_OFFSET = Q_BYTES;
     static constexpr uint32_t BARRIER_OFFSET = RING_OFFSET + STAGES * TILE_BYTES;
-    static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + Q_BUFFERS);
+    static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + 1);
 
     // What a consumer leaves in global memory of a tile that another block finishes: 64 sums of
     // each thread, then its rows' references and sums.
     static constexpr int PARTIAL_VECTORS = 17;
 
-    static_assert(CLUSTER == 1 || CLUSTER == 2, "a block loads one panel at least");
     static_assert(KEYS % 16 == 0 && KEYS <= 256, "what wgmma multiplies and one bulk copy loads");
     static_assert(TILE_BYTES % 1024 == 0, "buffers keep the swizzle's phase");
     static_assert(SHARED_BYTES <= 232448, "what a block can have");
@@ -57,9 +47,7 @@ struct HopperAttention {
 template <class Shape> struct AttentionMemory {
     const uint32_t base = shared_address(dynamic_shared());
 
-    __device__ __forceinline__ uint32_t q(int buffer) const {
-        return base + buffer * Shape::Q_BYTES;
-    }
+    __device__ __forceinline__ uint32_t q() const { return base; }
     __device__ __forceinline__ uint32_t tile(int stage) const {
         return base + Shape::RING_OFFSET + stage * Shape::TILE_BYTES;
     }
@@ -69,12 +57,8 @@ template <class Shape> struct AttentionMemory {
     __device__ __forceinline__ uint32_t empty(int stage) const {
         return barrier(Shape::STAGES + stage);
     }
-    __device__ __forceinline__ uint32_t q_full(int buffer) const {
-        return barrier(2 * Shape::STAGES + buffer);
-    }
-    __device__ __forceinline__ uint32_t q_empty(int buffer) const {
-        return barrier(2 * Shape::STAGES + Shape::Q_BUFFERS + buffer);
-    }
+    __device__ __forceinline__ uint32_t q_full() const { return barrier(2 * Shape::STAGES); }
+    __device__ __forceinline__ uint32_t q_empty() const { return barrier(2 * Shape::STAGES + 1); }
 
   private:
     __device__ __forceinline__ uint32_t barrier(uint32_t index) const {
