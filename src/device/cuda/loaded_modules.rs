@@ -36,7 +36,11 @@ pub(super) struct Function {
 }
 
 #[derive(Clone, Copy)]
-struct LoadedModule(sys::CUmodule);
+struct LoadedModule {
+    library: sys::CUlibrary,
+    /// The library in this context.
+    module: sys::CUmodule,
+}
 
 /// What is loaded so far.
 pub(super) struct Modules {
@@ -57,9 +61,9 @@ impl Modules {
     pub(super) fn unload(&mut self, driver: &Driver) {
         for slot in &mut self.loaded {
             let loaded = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if let Some(LoadedModule(handle)) = loaded.take() {
+            if let Some(LoadedModule { library, .. }) = loaded.take() {
                 // SAFETY: loaded in `Cuda::module`; no kernel of it runs.
-                let _ = unsafe { call!(driver, cuModuleUnload(handle)) };
+                let _ = unsafe { call!(driver, cuLibraryUnload(library)) };
             }
         }
     }
@@ -92,7 +96,7 @@ impl Cuda {
     fn load(&self, entry: &str) -> Result<Function> {
         let holds = |module: &Module| module.entries.contains(&entry);
         let index = MODULES.iter().position(holds).ok_or_else(|| missing(entry))?;
-        let LoadedModule(module) = self.module(index)?;
+        let LoadedModule { module, .. } = self.module(index)?;
         let name = CString::new(entry).map_err(|_| missing(entry))?;
         let mut handle = ptr::null_mut();
         // SAFETY: the module was loaded above and stays so; `name` ends with NUL.
@@ -109,13 +113,39 @@ impl Cuda {
         if let Some(module) = *loaded {
             return Ok(module);
         }
-        let module = &MODULES[index];
-        let text = CString::new(module.ptx).map_err(|_| missing(module.op))?;
-        let (image, mut handle) = (text.as_ptr().cast(), ptr::null_mut());
-        // SAFETY: `text` is PTX that ends with NUL; unloaded in `Modules::unload`.
-        unsafe { call!(self.driver, cuModuleLoadData(&mut handle, image)) }?;
-        *loaded = Some(LoadedModule(handle));
-        Ok(LoadedModule(handle))
+        let source = &MODULES[index];
+        let text = CString::new(source.ptx).map_err(|_| missing(source.op))?;
+        let (image, mut library) = (text.as_ptr().cast(), ptr::null_mut());
+        let (no_options, no_values) = (ptr::null_mut(), ptr::null_mut());
+        // As a library, not by cuModuleLoadData, for which a driver compiles one at a time, whatever
+        // the threads.
+        // SAFETY: `text` is PTX that ends with NUL; unloaded below, or in `Modules::unload`.
+        unsafe {
+            call!(
+                self.driver,
+                cuLibraryLoadData(
+                    &mut library,
+                    image,
+                    no_options,
+                    no_values,
+                    0,
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                    0,
+                )
+            )
+        }?;
+        let mut module = ptr::null_mut();
+        // SAFETY: the library was loaded above, and the context is current.
+        if let Err(error) = unsafe { call!(self.driver, cuLibraryGetModule(&mut module, library)) }
+        {
+            // SAFETY: loaded above and used by no one.
+            let _ = unsafe { call!(self.driver, cuLibraryUnload(library)) };
+            return Err(error);
+        }
+        let compiled = LoadedModule { library, module };
+        *loaded = Some(compiled);
+        Ok(compiled)
     }
 
     /// Starts to compile every module that this GPU may run, on threads of their own: while weights
