@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""diffusers beside flux-rt on one GPU: how far each is from f32, and how long diffusers takes.
+"""PyTorch and diffusers beside flux-rt on one GPU: how far each is from f32, and how long PyTorch takes.
 
-    python tools/compare_diffusers.py PARTS --program flux-rt
+    python tools/compare_torch.py PARTS --program flux-rt
 
 PARTS, separated by commas:
+    kernels cuBLASLt and cuDNN at FLUX.1-dev's shapes, timed as `cargo bench` times ours
     demo    bf16 pictures of models/demo: final latents against flux-rt's f32 on the CPU
     block   one double and one single block at FLUX.1-dev's width, one step: velocity against the same
     eager   FLUX.1-dev's size, random weights, 1024x1024, 28 steps: denoise; the VAE and T5-XXL alone
@@ -27,6 +28,15 @@ from safetensors.torch import load_file, save_file
 
 DEV = "cuda"
 DEMO = Path("models/demo")
+# M, N, K of the matrix products, without bias, GELU, gate, norm or residual.
+PRODUCTS = {
+    "qkv": (4608, 9216, 3072),
+    "attention out": (4608, 3072, 3072),
+    "MLP up": (4608, 12288, 3072),
+    "MLP down": (4608, 3072, 12288),
+    "linear1": (4608, 21504, 3072),
+    "linear2": (4608, 3072, 15360),
+}
 DEMO_PROMPTS = ["a red apple", "a butterfly, flat style", "a blue car", "a green leaf, line style"]
 WAYS = {
     "f32": ["--device", "cpu", "--dtype", "f32"],
@@ -52,6 +62,41 @@ def wall(work, repeats):
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def on_gpu(work, repeats=60):
+    """Median microseconds between two events around `work`, after L2 was overwritten; the first third
+    of the repeats is left out."""
+    source = torch.randint(0, 255, (256 << 20,), device=DEV, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+    for start, end in pairs:
+        target.copy_(source)
+        start.record()
+        work()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(start.elapsed_time(end) * 1e3 for start, end in pairs[repeats // 3 :])
+
+
+def uniform(*shape):
+    return (torch.rand(shape, device=DEV) * 2 - 1).bfloat16()
+
+
+def time_kernels():
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.functional import linear, scaled_dot_product_attention
+
+    for name, (m, n, k) in PRODUCTS.items():
+        a, weight = uniform(m, k), uniform(n, k)
+        us = on_gpu(lambda: linear(a, weight))
+        print(f"cuBLASLt {name} {m}x{n}x{k}: {us:.1f} us, {2 * m * n * k / us * 1e-6:.0f} TFLOP/s", flush=True)
+    heads, tokens, width = 24, 4608, 128
+    q, k, v = (uniform(1, heads, tokens, width) for _ in range(3))
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        us = on_gpu(lambda: scaled_dot_product_attention(q, k, v))
+    flops = 4 * heads * tokens * tokens * width
+    print(f"cuDNN attention {heads}x{tokens}x{width}: {us:.1f} us, {flops / us * 1e-6:.0f} TFLOP/s", flush=True)
 
 
 def quiet(pipeline):
@@ -200,14 +245,16 @@ def time_compiled(pipeline):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", help="demo, block, eager, compile")
+    parser.add_argument("parts", help="kernels, demo, block, eager, compile")
     parser.add_argument("--program", default="target/release/flux-rt", help="flux-rt, for demo and block")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
-    if unknown := set(parts) - {"demo", "block", "eager", "compile"}:
-        sys.exit(f"unknown parts {sorted(unknown)}; there are demo, block, eager and compile")
+    if unknown := set(parts) - {"kernels", "demo", "block", "eager", "compile"}:
+        sys.exit(f"unknown parts {sorted(unknown)}; there are kernels, demo, block, eager and compile")
     torch.manual_seed(0)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        if "kernels" in parts:
+            time_kernels()
         if "demo" in parts:
             compare_demo(arguments.program, Path(folder))
         if "block" in parts:
