@@ -13,8 +13,6 @@ use crate::error::Result;
 use crate::model::flux::prepare::Conditioning;
 use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
-use crate::model::source::ModelSource;
-use crate::model::weights::tensor_source::Placement;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
 use crate::ops::noise::noise;
@@ -22,7 +20,7 @@ use crate::ops::pack::pack;
 use crate::ops::timestamp;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
-use crate::pipeline::DeviceChoice;
+use crate::pipeline::EngineBuilder;
 use crate::pipeline::Event;
 use crate::pipeline::Phase;
 use crate::pipeline::Request;
@@ -37,143 +35,27 @@ use crate::pipeline::decode::decode;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
-use crate::pipeline::load::defaults;
 use crate::pipeline::memory::Need;
-use crate::pipeline::open::check_fit;
-use crate::pipeline::open::open;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::schedule::model_guidance;
 use crate::pipeline::session::Sessions;
 use crate::pipeline::tiling::Tiling;
 
-/// How to build an [`Engine`].
-#[derive(Debug, Clone, Default)]
-pub struct EngineBuilder {
-    source: ModelSource,
-    device: DeviceChoice,
-    dtype: DType,
-    mode: Mode,
-    portable: bool,
-    expected: Request,
-}
-
-impl EngineBuilder {
-    /// `demo`, a folder, a single file, or a Hugging Face id.
-    #[must_use]
-    pub fn model(mut self, model: impl Into<String>) -> Self {
-        self.source.model = model.into();
-        self
-    }
-
-    /// The model with parts replaced.
-    #[must_use]
-    pub fn source(mut self, source: ModelSource) -> Self {
-        self.source = source;
-        self
-    }
-
-    /// Where to compute.
-    #[must_use]
-    pub fn device(mut self, device: DeviceChoice) -> Self {
-        self.device = device;
-        self
-    }
-
-    /// The pipeline's dtype.
-    #[must_use]
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// The elastic mode.
-    #[must_use]
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Whether to compute with the kernels that every card runs, where there are better ones.
-    #[must_use]
-    pub fn portable(mut self, portable: bool) -> Self {
-        self.portable = portable;
-        self
-    }
-
-    /// A picture like those to come: whether the GPU's memory holds model and picture is told before
-    /// the model is loaded. Without this it is told for the model's default size.
-    #[must_use]
-    pub fn expecting(mut self, request: Request) -> Self {
-        self.expected = request;
-        self
-    }
-
-    /// Finds and loads the model.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] when the GPU does not hold it, [`Error::Request`] when the model cannot
-    /// do what is expected; [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
-    /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
-    pub fn build(self) -> Result<Engine> {
-        let started = Instant::now();
-        let (device, no_gpu) = open(self.device, self.dtype)?;
-        let precision = Precision::new(&device, self.dtype, &self.mode)?;
-        if let Device::Cuda(cuda) = &device {
-            cuda.set_round_like_diffusers(self.mode == Mode::Original);
-            cuda.set_portable(self.portable);
-        }
-        let loading = match &device {
-            Device::Cuda(cuda) => Some(cuda.load_modules_ahead()),
-            Device::Cpu => None,
-        };
-        let files = self.source.resolve()?;
-        let configs = files.configs()?;
-        check_fit(&device, &files, &configs)?;
-        let defaults = defaults(&device, &files, &configs)?;
-        let expected = Settings::new(&self.expected, &defaults)?;
-        if let Device::Cuda(cuda) = &device {
-            let weights = configs.weight_bytes(precision.weights)?;
-            let lists = lists(&expected, &defaults, precision.dtype)?;
-            let picture =
-                Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
-            picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
-        }
-        let placement = Placement { device, dtype: precision.weights };
-        let components = Components::load(&files, configs, &placement)?;
-        components.device.synchronize()?;
-        if let Some(loading) = loading {
-            loading.finish();
-        }
-        Ok(Engine {
-            files,
-            components,
-            defaults,
-            precision,
-            mode: self.mode,
-            prompts: PromptCache::default(),
-            sessions: Sessions::default(),
-            digests: None,
-            no_gpu,
-            load_ms: milliseconds(started),
-        })
-    }
-}
-
 /// A loaded model.
 #[derive(Debug)]
 pub struct Engine {
-    files: ModelFiles,
-    components: Components,
-    defaults: Defaults,
-    precision: Precision,
-    mode: Mode,
-    prompts: PromptCache,
-    sessions: Sessions,
-    digests: Option<Vec<(String, String)>>,
+    pub(super) files: ModelFiles,
+    pub(super) components: Components,
+    pub(super) defaults: Defaults,
+    pub(super) precision: Precision,
+    pub(super) mode: Mode,
+    pub(super) prompts: PromptCache,
+    pub(super) sessions: Sessions,
+    pub(super) digests: Option<Vec<(String, String)>>,
     /// Why `auto` did not take the GPU.
-    no_gpu: Option<String>,
-    load_ms: f64,
+    pub(super) no_gpu: Option<String>,
+    pub(super) load_ms: f64,
 }
 
 /// An image and how it was made.
@@ -397,6 +279,6 @@ fn begin(phase: Phase, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Re
     }
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(super) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }

@@ -1,5 +1,6 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+pub mod builder;
 mod caching;
 mod decode;
 mod denoise;
@@ -19,8 +20,8 @@ pub mod schedule;
 mod session;
 pub mod tiling;
 
+pub use builder::EngineBuilder;
 pub use engine::Engine;
-pub use engine::EngineBuilder;
 pub use engine::Generated;
 pub use image::RgbImage;
 pub use metadata::Metadata;
