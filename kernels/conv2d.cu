@@ -29,7 +29,7 @@ struct Conv2dParams {
     const __nv_bfloat16 *weight;   // [out_channels, kernel, kernel, in_channels]
     const float *bias;             // [out_channels]; or null
     const __nv_bfloat16 *residual; // like out; or null
-    int32_t in_height;             // of x as stored, before upsampling
+    int32_t in_height;
     int32_t in_width;
     int32_t in_channels;
     int32_t out_height;
@@ -38,9 +38,9 @@ struct Conv2dParams {
     int32_t kernel;               // odd
     int32_t stride;               // 1 or 2
     int32_t padding;              // zeros above and to the left; below and right as many as needed
-    int32_t upsample;             // 1: every pixel of x counts as 2 x 2 pixels; else 0
     int32_t raster_rows;          // row tiles that share a sweep over the columns, at least 1
     int32_t round_like_diffusers; // not 0: round to bf16 wherever PyTorch's bf16 tensors do
+    int32_t reserved;             // 0
 };
 static_assert(sizeof(Conv2dParams) == 88, "mirrored by the launcher");
 static_assert(offsetof(Conv2dParams, out) == 0, "mirrored by the launcher");
@@ -57,9 +57,9 @@ static_assert(offsetof(Conv2dParams, out_channels) == 60, "mirrored by the launc
 static_assert(offsetof(Conv2dParams, kernel) == 64, "mirrored by the launcher");
 static_assert(offsetof(Conv2dParams, stride) == 68, "mirrored by the launcher");
 static_assert(offsetof(Conv2dParams, padding) == 72, "mirrored by the launcher");
-static_assert(offsetof(Conv2dParams, upsample) == 76, "mirrored by the launcher");
-static_assert(offsetof(Conv2dParams, raster_rows) == 80, "mirrored by the launcher");
-static_assert(offsetof(Conv2dParams, round_like_diffusers) == 84, "mirrored by the launcher");
+static_assert(offsetof(Conv2dParams, raster_rows) == 76, "mirrored by the launcher");
+static_assert(offsetof(Conv2dParams, round_like_diffusers) == 80, "mirrored by the launcher");
+static_assert(offsetof(Conv2dParams, reserved) == 84, "mirrored by the launcher");
 
 // Where the windows of the pixels that this thread copies start, and the image they lie in.
 template <class Tile> class Windows {
@@ -85,11 +85,9 @@ template <class Tile> class Windows {
     // Channel 0 of the pixel under tap (dy, dx) of window i; null in the padding.
     __device__ __forceinline__ const __nv_bfloat16 *pixel(int i, int dy, int dx) const {
         const int y = top[i] + dy, x = left[i] + dx;
-        const int shift = params.upsample;
-        const bool inside =
-            static_cast<unsigned>(y) < static_cast<unsigned>(params.in_height << shift) &&
-            static_cast<unsigned>(x) < static_cast<unsigned>(params.in_width << shift);
-        const int64_t index = static_cast<int64_t>(y >> shift) * params.in_width + (x >> shift);
+        const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(params.in_height) &&
+                            static_cast<unsigned>(x) < static_cast<unsigned>(params.in_width);
+        const int64_t index = static_cast<int64_t>(y) * params.in_width + x;
         return inside ? params.x + index * params.in_channels : nullptr;
     }
 };

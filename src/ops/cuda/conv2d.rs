@@ -34,9 +34,9 @@ kernel_params!(Params, 88, {
     64 kernel: i32,
     68 stride: i32,
     72 padding: i32,
-    76 upsample: i32,
-    80 raster_rows: i32,
-    84 round_like_diffusers: i32,
+    76 raster_rows: i32,
+    80 round_like_diffusers: i32,
+    84 reserved: i32,
 });
 
 pub(crate) fn conv2d(
@@ -83,9 +83,9 @@ pub(crate) fn conv2d(
         kernel: int(OP, "kernel", conv.kernel)?,
         stride,
         padding: int(OP, "kernel", padding)?,
-        upsample: 0,
         raster_rows: tiling.raster_rows,
         round_like_diffusers: cuda.round_like_diffusers(),
+        reserved: 0,
     };
     let entry = format!("conv2d_{}{}", tiling.tile.name(), if scalar { "_scalar" } else { "" });
     let work = Work::Flops(2 * pixels * out_channels * conv.kernel * conv.kernel * in_channels);
