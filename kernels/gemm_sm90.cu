@@ -4,9 +4,10 @@
 //
 // Entries gemm_sm90_<tile>_<activation>, 384 threads, clusters of 2 blocks along x:
 //   tile      dynamic shared bytes   chunk columns   activations
-//   128x256   231,584                64              none, gelu_tanh
+//   128x256   231,584                64              none
 //   256x144   230,688                48              none
 //   128x192   216,272                64              none, gelu_tanh
+//   128x128   230,592                64              none
 // Grid: 2 * min(multiprocessors / 2, cluster tiles). A cluster tile is two tiles below each other;
 // there are (ceil(rows[0] / M) + ceil(rows[1] / M)) * ceil(columns / N), M being both tiles' rows.
 // May be launched with programmatic stream serialization.
@@ -121,13 +122,16 @@ template <Activation ACTIVATION> class LinearProblem : public MatrixCopies<GemmS
 // Clocks of a tile on an H100 at K = 3072: 128x256 multiplies for 49,200 (49,152 is what the tensor
 // cores need) and finishes in 2,500, with GELU in 5,900. Multiplying in turn hides all but the last
 // finish, so that 128x192 overtakes it where there is GELU, though it loads a ninth more bytes
-// per product. 256x144 covers [4608, 3072] in exactly three tiles a multiprocessor.
+// per product. 256x144 covers [4608, 3072] in exactly three tiles a multiprocessor, and 128x128
+// what T5 makes of 512 rows in whole waves but for a few blocks.
 using Gemm128x256 = HopperTile<128, 256, 4, 64, 2>;
 using Gemm256x144 = HopperTile<256, 144, 4, 48, 2>;
 using Gemm128x192 = HopperTile<128, 192, 4, 64, 3, Consumers::IN_TURN>;
+using Gemm128x128 = HopperTile<128, 128, 6, 64, 2>;
 static_assert(Gemm128x256::SHARED_BYTES == 231584, "header table");
 static_assert(Gemm256x144::SHARED_BYTES == 230688, "header table");
 static_assert(Gemm128x192::SHARED_BYTES == 216272, "header table");
+static_assert(Gemm128x128::SHARED_BYTES == 230592, "header table");
 
 } // namespace flux_rt
 
@@ -140,7 +144,7 @@ static_assert(Gemm128x192::SHARED_BYTES == 216272, "header table");
     }
 
 GEMM_SM90_ENTRY(gemm_sm90_128x256_none, Gemm128x256, None)
-GEMM_SM90_ENTRY(gemm_sm90_128x256_gelu_tanh, Gemm128x256, GeluTanh)
 GEMM_SM90_ENTRY(gemm_sm90_256x144_none, Gemm256x144, None)
 GEMM_SM90_ENTRY(gemm_sm90_128x192_none, Gemm128x192, None)
 GEMM_SM90_ENTRY(gemm_sm90_128x192_gelu_tanh, Gemm128x192, GeluTanh)
+GEMM_SM90_ENTRY(gemm_sm90_128x128_none, Gemm128x128, None)

@@ -273,7 +273,7 @@ fn cuda_agrees_in_every_tile() {
     let Some(gpu) = gpu::gpu() else { return };
     // So many tiles that an H100 is done first with those of 128 x 256, or of 128 x 128, in two
     // segments of ragged ends; without a residual and with all there is.
-    // The last: Hopper is done first with 128 x 256, in one wave.
+    // Of Hopper's four tiles each is done first with one of them.
     for (rows, n) in [([300, 721], 3848), ([8897, 63], 392), ([1, 16_999], 120), ([200, 8100], 504)]
     {
         for index in [0, 2, 44, 46] {

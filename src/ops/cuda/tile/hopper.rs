@@ -41,7 +41,7 @@ pub(in crate::ops::cuda) struct HopperTile {
 }
 
 /// Of `gemm`: the tile that covers the output in the shortest time of whole waves is taken.
-pub(in crate::ops::cuda) const GEMM: [HopperTile; 3] = [
+pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
     HopperTile {
         kernel: "gemm_sm90_128x256",
         rows: 128,
@@ -74,6 +74,17 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 3] = [
         raster_rows: 9,
         activations: &[Activation::None, Activation::GeluTanh],
         reason: "its consumers take turns: one finishes, GELU included, while the other multiplies",
+    },
+    HopperTile {
+        kernel: "gemm_sm90_128x128",
+        rows: 128,
+        columns: 128,
+        stages: 6,
+        smem_bytes: 230_592,
+        chunk_columns: 64,
+        raster_rows: 12,
+        activations: &[Activation::None],
+        reason: "fills the card where 512 rows, T5's, leave larger tiles a part of their last wave",
     },
 ];
 
