@@ -64,19 +64,23 @@ def wall(work, repeats):
     return statistics.median(seconds)
 
 
-def on_gpu(work, repeats=60):
-    """Median microseconds between two events around `work`, after L2 was overwritten; the first third
-    of the repeats is left out."""
+def on_gpu(work, seconds=1.5):
+    """Median microseconds between two events around `work`, after L2 was overwritten. The first third of
+    the time is not counted: until then the card runs faster than it can for long."""
     source = torch.randint(0, 255, (256 << 20,), device=DEV, dtype=torch.uint8)
     target = torch.empty_like(source)
-    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
-    for start, end in pairs:
-        target.copy_(source)
-        start.record()
-        work()
-        end.record()
-    torch.cuda.synchronize()
-    return statistics.median(start.elapsed_time(end) * 1e3 for start, end in pairs[repeats // 3 :])
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(32)]
+    times, begin = [], time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        for start, end in pairs:
+            target.copy_(source)
+            start.record()
+            work()
+            end.record()
+        torch.cuda.synchronize()
+        if time.perf_counter() - begin > seconds / 3:
+            times += [start.elapsed_time(end) * 1e3 for start, end in pairs]
+    return statistics.median(times)
 
 
 def uniform(*shape):

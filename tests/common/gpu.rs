@@ -47,7 +47,8 @@ pub(crate) struct Gpu {
 
 /// The first GPU. Without one this says so and the test is over, unless `FLUX_RT_REQUIRE_GPU` is set.
 ///
-/// `FLUX_RT_GPU_GUARD=separate` gives every buffer an allocation of its own, for compute-sanitizer.
+/// `FLUX_RT_GPU_GUARD=separate` gives every buffer an allocation of its own, for compute-sanitizer;
+/// `FLUX_RT_GPU_TIER=portable` or `best` runs kernels of one tier where both would be run.
 pub(crate) fn gpu() -> Option<Gpu> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
@@ -66,10 +67,15 @@ pub(crate) fn gpu() -> Option<Gpu> {
     });
     match device {
         // A test that failed may have left it otherwise.
-        Some(Device::Cuda(cuda)) => cuda.set_portable(false),
+        Some(Device::Cuda(cuda)) => cuda.set_portable(only("portable")),
         _ => println!("skipped: no GPU"),
     }
     Some(Gpu { device: device.as_ref()?, _turn: turn })
+}
+
+/// Whether the kernels of that tier alone are asked for.
+fn only(tier: &str) -> bool {
+    std::env::var_os("FLUX_RT_GPU_TIER").is_some_and(|asked| asked == tier)
 }
 
 impl Deref for Gpu {
@@ -119,7 +125,9 @@ impl Gpu {
     /// Runs `check` with the card's best kernels, and again with those of every card.
     fn on_each_tier(&self, check: impl Fn()) {
         check();
-        self.portable(check);
+        if !only("portable") && !only("best") {
+            self.portable(check);
+        }
     }
 
     /// Runs `check` with the kernels of every card alone.
@@ -127,7 +135,7 @@ impl Gpu {
         let Device::Cuda(cuda) = self.device else { return };
         cuda.set_portable(true);
         check();
-        cuda.set_portable(false);
+        cuda.set_portable(only("portable"));
     }
 
     /// `run` gives here what it gives on the CPU, rounded to bf16.
