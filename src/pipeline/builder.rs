@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use crate::device::Device;
 use crate::elastic::Mode;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::model::source::ModelSource;
 use crate::model::weights::tensor_source::Placement;
