@@ -61,10 +61,8 @@ __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
         for (int pair = lane; pair < Tile::N / 2; pair += 32) {
             pairs[pair] = problem.column_pair(at.segment, at.column + 2 * pair);
         }
-        __syncwarp();
-        if (lane == 0) {
-            barrier_arrive(shared.vectors_full(ring.slot));
-        }
+        // Every lane by itself: racecheck does not follow one that speaks for its warp.
+        barrier_arrive(shared.vectors_full(ring.slot));
         ring.advance();
     }
 }
@@ -103,10 +101,7 @@ __device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const 
             sums, schedule, consumer, slot, [&](bool adds_residual, auto &&epilogue) {
                 finish_tile<Tile>(sums, shared, consumer, stages, buffers, adds_residual, epilogue);
             });
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            barrier_arrive(shared.vectors_empty(slot));
-        }
+        barrier_arrive(shared.vectors_empty(slot));
         parity ^= 1;
         if (Tile::IN_TURN) {
             stages.advance_by(slabs + residual_stages); // the other consumer's
@@ -127,8 +122,8 @@ __device__ __forceinline__ void init_barriers(const SharedLayout<Tile> &shared) 
         }
     }
     for (int slot = 0; slot < Tile::TILES_AT_WORK; ++slot) {
-        barrier_init(shared.vectors_full(slot), 1);
-        barrier_init(shared.vectors_empty(slot), Tile::READERS * WARPGROUP / 32);
+        barrier_init(shared.vectors_full(slot), 32);
+        barrier_init(shared.vectors_empty(slot), Tile::READERS * WARPGROUP);
     }
     for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
         barrier_init(shared.turn(consumer), 1);
