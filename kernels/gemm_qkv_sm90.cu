@@ -76,12 +76,13 @@ template <class Tile> class ValueEpilogue {
     }
 };
 
-// Adds the bias, norms each head of each row, rotates: q and k. A thread holds a quarter of the
-// columns of the heads of the rows g and g + 8; the norm's weight is the pairs' factor.
+// Norms each head of each row and rotates: q and k. Adds the bias first, in place, once for the
+// norm and for what is stored. A thread holds a quarter of the columns of the heads of the rows g
+// and g + 8; the norm's weight is the pairs' factor.
 template <class Tile> class RotatedEpilogue {
     static constexpr int HEADS = Tile::N / HEAD;
     // Groups of 16 columns whose angles are on their way while earlier ones are finished.
-    static constexpr int AHEAD = 4, GROUPS = Tile::N / 16;
+    static constexpr int AHEAD = 6, GROUPS = Tile::N / 16;
     static_assert(Tile::CHAINS == 1, "one product of 64 rows a consumer");
 
     const ColumnPair *pairs;    // of this lane's first column
@@ -101,7 +102,7 @@ template <class Tile> class RotatedEpilogue {
         }
     }
 
-    __device__ __forceinline__ void load_norms(const float (&sums)[Tile::N / 2], float eps) {
+    __device__ __forceinline__ void add_bias_and_norm(float (&sums)[Tile::N / 2], float eps) {
 #pragma unroll
         for (int head = 0; head < HEADS; ++head) {
             float squares[2] = {0.0f, 0.0f};
@@ -111,8 +112,10 @@ template <class Tile> class RotatedEpilogue {
                 const ColumnPair pair = pairs[4 * eighth];
 #pragma unroll
                 for (int lower = 0; lower < 2; ++lower) {
-                    const float x = sums[4 * eighth + 2 * lower] + pair.bias[0];
-                    const float y = sums[4 * eighth + 2 * lower + 1] + pair.bias[1];
+                    float &x = sums[4 * eighth + 2 * lower];
+                    float &y = sums[4 * eighth + 2 * lower + 1];
+                    x += pair.bias[0];
+                    y += pair.bias[1];
                     squares[lower] += x * x + y * y;
                 }
             }
@@ -127,7 +130,7 @@ template <class Tile> class RotatedEpilogue {
 
   public:
     // `row` is the first of the consumer's rows in the joint sequence of `seq`.
-    __device__ __forceinline__ RotatedEpilogue(const HopperSums<Tile> &sums, int slot, float eps,
+    __device__ __forceinline__ RotatedEpilogue(HopperSums<Tile> &sums, int slot, float eps,
                                                const float2 *table, int row, int seq)
         : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {
         const int lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
@@ -141,7 +144,7 @@ template <class Tile> class RotatedEpilogue {
         for (int group = 0; group < AHEAD; ++group) {
             load_angles(group);
         }
-        load_norms(sums[0], eps);
+        add_bias_and_norm(sums[0], eps);
     }
 
     __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
@@ -155,8 +158,8 @@ template <class Tile> class RotatedEpilogue {
                 const int word = 2 * right + lower;
                 const float2 angle = angles[group % AHEAD][right][lower];
                 const float scale = inverse[head][lower];
-                const float even = (eight[2 * word] + pair.bias[0]) * scale * pair.factor[0];
-                const float odd = (eight[2 * word + 1] + pair.bias[1]) * scale * pair.factor[1];
+                const float even = eight[2 * word] * scale * pair.factor[0];
+                const float odd = eight[2 * word + 1] * scale * pair.factor[1];
                 words[word] =
                     pack_bf16(even * angle.x - odd * angle.y, odd * angle.x + even * angle.y);
             }
@@ -196,7 +199,7 @@ class QkvProblem : public MatrixCopies<GemmQkvSm90Params> {
     }
 
     template <class Tile, class Write>
-    __device__ __forceinline__ void finish(const HopperSums<Tile> &sums,
+    __device__ __forceinline__ void finish(HopperSums<Tile> &sums,
                                            const TileSchedule<Tile> &schedule, int consumer,
                                            int slot, const Write &write) const {
         const HopperPosition at = schedule.position();
