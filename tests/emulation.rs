@@ -68,3 +68,8 @@ fn layernorm_layernorm_modulate_and_rmsnorm() {
 fn residual_diff() {
     emulate("test_residual_diff");
 }
+
+#[test]
+fn quantize() {
+    emulate("test_quantize");
+}

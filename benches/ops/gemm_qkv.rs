@@ -54,7 +54,7 @@ fn case(bench: &mut Bench, (name, rows, heads, mlp_width): Case) {
             segments.extend(second.as_ref().map(|linear| segment(rows[0]..seq, linear)));
             let mlp = joint.matrix_mut().columns(hidden..hidden + mlp_width);
             let mlp = (mlp_width > 0).then_some(mlp);
-            gemm_qkv(&mut qkv, mlp, a.matrix(), &segments, &rope)
+            gemm_qkv(&mut qkv, mlp.map(Into::into), a.matrix(), &segments, &rope)
         })
     });
 }

@@ -19,6 +19,7 @@ mod layernorm;
 mod layernorm_modulate;
 mod noise;
 mod pack;
+mod quantize;
 mod random_normal;
 mod residual_diff;
 mod rmsnorm;
@@ -211,6 +212,7 @@ fn main() {
         layernorm_modulate::run,
         noise::run,
         pack::run,
+        quantize::run,
         random_normal::run,
         residual_diff::run,
         rmsnorm::run,

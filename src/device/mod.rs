@@ -6,9 +6,12 @@
 use std::sync::Arc;
 
 mod cuda;
+pub mod e4m3;
 pub mod host_gemm;
 pub mod matrix;
 mod modules;
+pub mod operand;
+pub mod quantized;
 pub mod tensor;
 
 use crate::error::Result;
@@ -29,6 +32,12 @@ pub(crate) use modules::Tier;
 
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
+pub use operand::Input;
+pub use operand::Output;
+pub use quantized::Quantized;
+pub use quantized::QuantizedMut;
+pub use quantized::QuantizedRef;
+pub use quantized::Scaling;
 pub use tensor::Act;
 pub use tensor::Element;
 pub use tensor::Tensor;

@@ -6,10 +6,11 @@
 
 use crate::device::Act;
 use crate::device::Device;
-use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cpu::quantize::with_output;
 use crate::ops::cuda;
 use crate::ops::expect_shape;
 
@@ -29,13 +30,15 @@ pub enum Mask<'a> {
 /// `out [S, H Dh]` from `qkv [S, 3, H, Dh]`; the softmax is in f32.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
-pub fn attention(
-    mut out: MatrixMut<'_, Act>,
+/// [`crate::Error::Shape`] when the operands do not fit together, [`crate::Error::Device`] where a GPU
+/// has no kernel for e4m3.
+pub fn attention<'out>(
+    out: impl Into<Output<'out>>,
     qkv: &Tensor<Act, 4>,
     mask: Mask<'_>,
     scale: f32,
 ) -> Result<()> {
+    let out = out.into();
     let [seq, three, heads, head_dim] = qkv.shape();
     expect_shape(OP, "qkv", [three], [3])?;
     expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
@@ -43,8 +46,8 @@ pub fn attention(
         expect_shape(OP, "bias", bias.shape(), [heads, (2 * seq).saturating_sub(1)])?;
     }
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::attention::attention(&cuda, &out, qkv, mask, scale);
+        return cuda::attention::attention(&cuda, &out.act(OP)?, qkv, mask, scale);
     }
-    cpu::attention::attention(&mut out, qkv, mask, scale);
+    with_output(out, |mut out| cpu::attention::attention(&mut out, qkv, mask, scale));
     Ok(())
 }

@@ -9,12 +9,17 @@ use half::bf16;
 
 use crate::device::Act;
 use crate::device::Device;
+use crate::device::Input;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::Output;
+use crate::device::Quantized;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cpu;
+use crate::ops::cpu::quantize::with_input;
+use crate::ops::cpu::quantize::with_output;
 use crate::ops::cuda;
 use crate::ops::expect_cover;
 use crate::ops::expect_shape;
@@ -28,6 +33,8 @@ pub enum Weight {
     F32(Tensor<f32, 2>),
     /// bf16, widened to f32 where it is multiplied.
     Bf16(Tensor<bf16, 2>),
+    /// e4m3 with a scale for each output channel.
+    Fp8(Quantized),
 }
 
 impl Weight {
@@ -37,6 +44,7 @@ impl Weight {
         match self {
             Self::F32(tensor) => tensor.shape(),
             Self::Bf16(tensor) => tensor.shape(),
+            Self::Fp8(quantized) => quantized.view().shape(),
         }
     }
 }
@@ -98,39 +106,57 @@ pub(crate) fn expect_linear(op: &'static str, linear: &Linear, n: usize, k: usiz
 /// `out [M, N] = activation(residual [M, N] + gate [N] * (a [M, K] W [N, K]^T + bias [N]))`.
 ///
 /// The segments cover the rows of `a` in order. `out` is never `residual`: the cache needs the old
-/// stream.
+/// stream. A quantised `out` is quantised from the finished f32.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
-pub fn gemm(
-    out: MatrixMut<'_, Act>,
-    a: Matrix<'_, Act>,
+/// [`crate::Error::Shape`] when the operands do not fit together, [`crate::Error::Device`] where a GPU
+/// has no kernel for e4m3.
+pub fn gemm<'out, 'a>(
+    out: impl Into<Output<'out>>,
+    a: impl Into<Input<'a>>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],
     activation: Activation,
 ) -> Result<()> {
-    multiply(out, None, a, residual, segments, activation)
+    multiply(out.into(), None, a.into(), residual, segments, activation)
 }
 
 /// As [`gemm()`] without an activation, and `difference.out = out - difference.from`, of `out` as it is
 /// stored.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
-pub fn gemm_with_difference(
-    out: MatrixMut<'_, Act>,
+/// As [`gemm()`].
+pub fn gemm_with_difference<'a>(
+    mut out: MatrixMut<'_, Act>,
     difference: Difference<'_>,
-    a: Matrix<'_, Act>,
+    a: impl Into<Input<'a>>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],
 ) -> Result<()> {
-    multiply(out, Some(difference), a, residual, segments, Activation::None)
+    let a = a.into();
+    let Difference { out: change, from } = &difference;
+    expect_shape(OP, "difference", change.shape(), out.shape())?;
+    expect_shape(OP, "difference's start", from.shape(), out.shape())?;
+    if matches!(out.device(), Device::Cuda(_)) {
+        return multiply(
+            Output::Act(out),
+            Some(difference),
+            a,
+            residual,
+            segments,
+            Activation::None,
+        );
+    }
+    multiply(Output::Act(out.reborrow()), None, a, residual, segments, Activation::None)?;
+    let Difference { out: mut change, from } = difference;
+    cpu::add_scaled::add_scaled(&mut change, out.as_ref(), from, -1.0);
+    Ok(())
 }
 
 fn multiply(
-    mut out: MatrixMut<'_, Act>,
+    mut out: Output<'_>,
     difference: Option<Difference<'_>>,
-    a: Matrix<'_, Act>,
+    a: Input<'_>,
     residual: Option<Matrix<'_, Act>>,
     segments: &[Segment<'_>],
     activation: Activation,
@@ -141,10 +167,6 @@ fn multiply(
     if let Some(residual) = &residual {
         expect_shape(OP, "residual", residual.shape(), [m, n])?;
     }
-    if let Some(Difference { out, from }) = &difference {
-        expect_shape(OP, "difference", out.shape(), [m, n])?;
-        expect_shape(OP, "difference's start", from.shape(), [m, n])?;
-    }
     expect_cover(OP, segments.iter().map(|segment| &segment.rows), m)?;
     for segment in segments {
         expect_linear(OP, segment.linear, n, k)?;
@@ -153,16 +175,17 @@ fn multiply(
         }
     }
     if let Device::Cuda(cuda) = out.device() {
+        let (out, a) = (out.act(OP)?, a.act(OP)?);
         return cuda::gemm::gemm(&cuda, &out, difference, a, residual, segments, activation);
     }
     for segment in segments {
         let rows = || segment.rows.clone();
         let residual = residual.map(|residual| residual.rows(rows()));
-        let out = out.reborrow().rows(rows());
-        cpu::gemm::gemm(out, a.rows(rows()), residual, segment, activation);
-    }
-    if let Some(Difference { out: mut change, from }) = difference {
-        cpu::add_scaled::add_scaled(&mut change, out.as_ref(), from, -1.0);
+        with_output(out.reborrow().rows(rows()), |out| {
+            with_input(&a.rows(rows()), |a| {
+                cpu::gemm::gemm(out, a, residual, segment, activation);
+            });
+        });
     }
     Ok(())
 }

@@ -8,11 +8,14 @@ use std::ops::Range;
 
 use crate::device::Act;
 use crate::device::Device;
-use crate::device::Matrix;
+use crate::device::Input;
 use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
+use crate::ops::cpu::quantize::with_input;
+use crate::ops::cpu::quantize::with_output;
 use crate::ops::cuda;
 use crate::ops::expect;
 use crate::ops::expect_cover;
@@ -42,14 +45,15 @@ pub struct QkvSegment<'a> {
 /// `[S, Dh / 2, 2]`, (cos, sin) of each pair of head dimensions.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
-pub fn gemm_qkv(
+/// As [`gemm()`](crate::ops::gemm::gemm).
+pub fn gemm_qkv<'a>(
     qkv: &mut Tensor<Act, 4>,
-    mut mlp: Option<MatrixMut<'_, Act>>,
-    a: Matrix<'_, Act>,
+    mut mlp: Option<Output<'_>>,
+    a: impl Into<Input<'a>>,
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
+    let a = a.into();
     let [seq, three, heads, head_dim] = qkv.shape();
     let [rows, k] = a.shape();
     expect_shape(OP, "qkv", [rows, 3], [seq, three])?;
@@ -68,18 +72,22 @@ pub fn gemm_qkv(
         expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
     }
     if let Device::Cuda(cuda) = qkv.device() {
+        let (mlp, a) = (mlp.map(|mlp| mlp.act(OP)).transpose()?, a.act(OP)?);
         return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, mlp.as_ref(), a, segments, rope);
     }
     let width = 3 * heads * head_dim;
     let mut qkv = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);
     for segment in segments {
         let rows = || segment.rows.clone();
-        let out = qkv.reborrow().rows(rows());
-        cpu::gemm_qkv::gemm_qkv(out, a.rows(rows()), segment, rope, heads);
-        if let Some(mlp) = &mut mlp {
-            let out = mlp.reborrow().rows(rows());
-            cpu::gemm_qkv::mlp_up(out, a.rows(rows()), segment, width);
-        }
+        with_input(&a.rows(rows()), |a| {
+            let out = qkv.reborrow().rows(rows());
+            cpu::gemm_qkv::gemm_qkv(out, a, segment, rope, heads);
+            if let Some(mlp) = &mut mlp {
+                with_output(mlp.reborrow().rows(rows()), |out| {
+                    cpu::gemm_qkv::mlp_up(out, a, segment, width);
+                });
+            }
+        });
     }
     Ok(())
 }

@@ -7,10 +7,11 @@ use std::ops::Range;
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Matrix;
-use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cpu;
+use crate::ops::cpu::quantize::with_output;
 use crate::ops::cuda;
 use crate::ops::expect_cover;
 use crate::ops::expect_shape;
@@ -34,12 +35,14 @@ pub struct ModulateSegment<'a> {
 /// `out [S, D]` from `x [S, D]`; the segments cover the rows in order.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
-pub fn layernorm_modulate(
-    mut out: MatrixMut<'_, Act>,
+/// [`crate::Error::Shape`] when the operands do not fit together, [`crate::Error::Device`] where a GPU
+/// has no kernel for e4m3.
+pub fn layernorm_modulate<'out>(
+    out: impl Into<Output<'out>>,
     x: Matrix<'_, Act>,
     segments: &[ModulateSegment<'_>],
 ) -> Result<()> {
+    let mut out = out.into();
     let [seq, hidden] = x.shape();
     expect_shape(OP, "out", out.shape(), [seq, hidden])?;
     expect_cover(OP, segments.iter().map(|segment| &segment.rows), seq)?;
@@ -48,12 +51,13 @@ pub fn layernorm_modulate(
         segment.scale.check(OP, hidden)?;
     }
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::layernorm_modulate::layernorm_modulate(&cuda, &out, x, segments);
+        return cuda::layernorm_modulate::layernorm_modulate(&cuda, &out.act(OP)?, x, segments);
     }
     for segment in segments {
         let rows = || segment.rows.clone();
-        let out = out.reborrow().rows(rows());
-        cpu::layernorm_modulate::layernorm_modulate(out, x.rows(rows()), segment);
+        with_output(out.reborrow().rows(rows()), |out| {
+            cpu::layernorm_modulate::layernorm_modulate(out, x.rows(rows()), segment);
+        });
     }
     Ok(())
 }

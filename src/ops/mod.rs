@@ -20,6 +20,7 @@ pub mod layernorm;
 pub mod layernorm_modulate;
 pub mod noise;
 pub mod pack;
+pub mod quantize;
 pub mod random_normal;
 pub mod residual_diff;
 pub mod rmsnorm;

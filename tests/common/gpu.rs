@@ -34,7 +34,7 @@ use super::random;
 pub(crate) const BF16: Tolerance = Tolerance { atol: 1.0 / 512.0, rtol: 1.0 / 128.0, l2: 4e-3 };
 
 /// Results that one rounding determines.
-const EXACT: Tolerance = Tolerance { atol: 0.0, rtol: 0.0, l2: 0.0 };
+pub(crate) const EXACT: Tolerance = Tolerance { atol: 0.0, rtol: 0.0, l2: 0.0 };
 
 /// What stands around a framed output.
 const FRAME: f32 = 5.0;

@@ -35,6 +35,7 @@ fn values(weight: &Weight) -> Vec<f32> {
     match weight {
         Weight::F32(tensor) => tensor.host().to_vec(),
         Weight::Bf16(tensor) => tensor.host().iter().map(|value| value.to_f32()).collect(),
+        Weight::Fp8(_) => unreachable!("nothing here is quantised"),
     }
 }
 

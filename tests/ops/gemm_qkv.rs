@@ -86,7 +86,7 @@ fn check(rows: [usize; 2], mlp_width: usize) {
     let mut qkv = Tensor::zeros([seq, 3, HEADS, HEAD_DIM]);
     let mut mlp = Tensor::<Act, 2>::zeros([seq, mlp_width.max(1)]);
     let view = (mlp_width > 0).then(|| mlp.matrix_mut());
-    gemm_qkv(&mut qkv, view, a.matrix(), &segments, &rope).unwrap();
+    gemm_qkv(&mut qkv, view.map(Into::into), a.matrix(), &segments, &rope).unwrap();
     let width = 3 * HEADS * HEAD_DIM;
     for row in 0..seq {
         let stream = &streams[usize::from(row >= rows[0])];
@@ -164,7 +164,8 @@ impl Fused {
         let mut qkv = Tensor::empty(device, [seq, 3, heads, head_dim]).unwrap();
         let mut out = gpu::framed(device, [seq, mlp], 8);
         let view = (mlp > 0).then(|| gpu::inside_mut(&mut out, 8));
-        gemm_qkv(&mut qkv, view, gpu::inside(&a, 8), &segments[..count], &rope).unwrap();
+        gemm_qkv(&mut qkv, view.map(Into::into), gpu::inside(&a, 8), &segments[..count], &rope)
+            .unwrap();
         [gpu::host(qkv), gpu::unframed(out, 8)].concat()
     }
 

@@ -25,6 +25,7 @@ mod layernorm;
 mod layernorm_modulate;
 mod noise;
 mod pack;
+mod quantize;
 mod random_normal;
 mod residual_diff;
 mod rmsnorm;

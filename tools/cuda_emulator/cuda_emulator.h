@@ -346,6 +346,7 @@ inline float __int_as_float(int word) { float value; std::memcpy(&value, &word, 
 inline int __float_as_int(float value) { int word; std::memcpy(&word, &value, 4); return word; }
 inline float rsqrtf(float x) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x))); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 extern "C" inline float __expf(float x) { return std::exp(x); }
 inline float __frcp_rn(float a) { return 1.0f / a; }
 inline float __fmul_rn(float a, float b) { return a * b; }

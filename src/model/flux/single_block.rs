@@ -46,7 +46,7 @@ pub fn forward(
         k_norm: &weights.k_norm,
     }];
     let mlp = attention_mlp.matrix_mut().columns(hidden..width);
-    gemm_qkv(qkv, Some(mlp), normed.matrix(), &segments, &prepared.rope)?;
+    gemm_qkv(qkv, Some(mlp.into()), normed.matrix(), &segments, &prepared.rope)?;
     let heads_out = attention_mlp.matrix_mut().columns(0..hidden);
     attention(heads_out, qkv, Mask::None, prepared.attention_scale)?;
     let segments = [Segment { rows: 0..seq, linear: &weights.linear2, gate: Some(gate) }];

@@ -3,6 +3,7 @@
 use crate::device::Act;
 use crate::device::MatrixMut;
 use crate::ops::cpu::for_each_row;
+use crate::ops::cpu::quantize::dequantize;
 use crate::ops::gemm::Weight;
 
 pub(crate) fn embedding(
@@ -28,6 +29,11 @@ fn add_row(values: &mut [f32], table: &Weight, row: usize) {
         Weight::Bf16(table) => {
             let row = table.matrix().row(row);
             values.iter_mut().zip(row).for_each(|(value, x)| *value += x.to_f32());
+        }
+        Weight::Fp8(table) => {
+            let mut wide = vec![0.0; values.len()];
+            dequantize(&mut wide, &table.view().rows(row..row + 1));
+            values.iter_mut().zip(wide).for_each(|(value, x)| *value += x);
         }
     }
 }

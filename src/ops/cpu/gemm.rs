@@ -11,12 +11,13 @@ use crate::device::host_gemm::Transpose;
 use crate::device::host_gemm::host_gemm;
 use crate::ops::cpu::for_each_row;
 use crate::ops::cpu::gelu_tanh;
+use crate::ops::cpu::quantize::dequantize;
 use crate::ops::cpu::silu;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm::Weight;
 
-/// Rows of a bf16 weight matrix that are widened to f32 at a time: 512 rows of FLUX's K = 15,360
+/// Rows of a bf16 or e4m3 weight matrix that are widened to f32 at a time: 512 rows of FLUX's K = 15,360
 /// are 31 MB, small beside the matrix and large enough for the product to run at full speed.
 const WIDEN_ROWS: usize = 512;
 
@@ -52,25 +53,41 @@ pub(crate) fn product(
     weight: &Weight,
     n_rows: Range<usize>,
 ) {
-    let [m, _] = out.shape();
     let a = Matrix::<f32>::from(a);
     match weight {
         Weight::F32(weight) => {
             host_gemm(&mut out.as_f32(), a, weight.matrix().rows(n_rows), Transpose::Yes, 1.0);
         }
         Weight::Bf16(weight) => {
-            let k = a.shape()[1];
-            let mut wide = vec![0.0; WIDEN_ROWS.min(n_rows.len()) * k];
-            for start in n_rows.clone().step_by(WIDEN_ROWS) {
-                let end = n_rows.end.min(start + WIDEN_ROWS);
-                let wide = &mut wide[..(end - start) * k];
-                weight.matrix().rows(start..end).host().convert_to_f32_slice(wide);
-                let columns = start - n_rows.start..end - n_rows.start;
-                let block = out.reborrow().rows(0..m).columns(columns);
-                let wide = Matrix::<f32>::new(wide, end - start, k);
-                host_gemm(&mut { block }.as_f32(), a, wide, Transpose::Yes, 1.0);
-            }
+            let weight = weight.matrix();
+            widened(out, a, n_rows, |rows, wide| {
+                weight.rows(rows).host().convert_to_f32_slice(wide);
+            });
         }
+        Weight::Fp8(weight) => {
+            let weight = weight.view();
+            widened(out, a, n_rows, |rows, wide| dequantize(wide, &weight.rows(rows)));
+        }
+    }
+}
+
+/// [`product`] with a weight matrix that `widen` writes as f32, some rows at a time.
+fn widened(
+    out: &mut MatrixMut<'_, Act>,
+    a: Matrix<'_, f32>,
+    n_rows: Range<usize>,
+    widen: impl Fn(Range<usize>, &mut [f32]),
+) {
+    let [m, k] = a.shape();
+    let mut wide = vec![0.0; WIDEN_ROWS.min(n_rows.len()) * k];
+    for start in n_rows.clone().step_by(WIDEN_ROWS) {
+        let end = n_rows.end.min(start + WIDEN_ROWS);
+        let wide = &mut wide[..(end - start) * k];
+        widen(start..end, wide);
+        let columns = start - n_rows.start..end - n_rows.start;
+        let mut block = out.reborrow().rows(0..m).columns(columns);
+        let wide = Matrix::<f32>::new(wide, end - start, k);
+        host_gemm(&mut block.as_f32(), a, wide, Transpose::Yes, 1.0);
     }
 }
 

@@ -58,8 +58,9 @@ kernel_params!(Params, 152, {
 pub(super) fn bf16_weight(op: &'static str, weight: &Weight) -> Result<u64> {
     match weight {
         Weight::Bf16(tensor) => Ok(tensor.cuda_address()),
-        Weight::F32(_) => {
-            expect(op, "weight", false, || ("bf16 on CUDA".into(), "f32".into()))?;
+        Weight::F32(_) | Weight::Fp8(_) => {
+            let found = if matches!(weight, Weight::F32(_)) { "f32" } else { "e4m3" };
+            expect(op, "weight", false, || ("bf16 on CUDA".into(), found.into()))?;
             Ok(0)
         }
     }

@@ -1,0 +1,137 @@
+//! What a linear layer reads and where it, or what feeds the next one, writes: activations, or
+//! activations quantised to e4m3.
+
+use std::ops::Range;
+
+use crate::device::Act;
+use crate::device::Device;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::QuantizedMut;
+use crate::device::QuantizedRef;
+use crate::error::Error;
+use crate::error::Result;
+
+/// A matrix that a linear layer multiplies.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// As it is.
+    Act(Matrix<'a, Act>),
+    /// Quantised by whoever wrote it.
+    Fp8(QuantizedRef<'a>),
+}
+
+/// A matrix to write.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// As it is.
+    Act(MatrixMut<'a, Act>),
+    /// Quantised once it is finished.
+    Fp8(QuantizedMut<'a>),
+}
+
+impl<'a> From<Matrix<'a, Act>> for Input<'a> {
+    fn from(matrix: Matrix<'a, Act>) -> Self {
+        Self::Act(matrix)
+    }
+}
+
+impl<'a> From<QuantizedRef<'a>> for Input<'a> {
+    fn from(matrix: QuantizedRef<'a>) -> Self {
+        Self::Fp8(matrix)
+    }
+}
+
+impl<'a> From<MatrixMut<'a, Act>> for Output<'a> {
+    fn from(matrix: MatrixMut<'a, Act>) -> Self {
+        Self::Act(matrix)
+    }
+}
+
+impl<'a> From<QuantizedMut<'a>> for Output<'a> {
+    fn from(matrix: QuantizedMut<'a>) -> Self {
+        Self::Fp8(matrix)
+    }
+}
+
+/// No kernel of this GPU takes e4m3 operands.
+fn no_fp8(op: &str) -> Error {
+    let reason = format!(
+        "{op}: expected operands in bf16, found e4m3, for which this program has no kernel on this \
+         GPU; modes original and XL work everywhere"
+    );
+    Error::Device { reason }
+}
+
+impl<'a> Input<'a> {
+    /// For kernels of activations alone.
+    pub(crate) fn act(self, op: &'static str) -> Result<Matrix<'a, Act>> {
+        match self {
+            Self::Act(matrix) => Ok(matrix),
+            Self::Fp8(_) => Err(no_fp8(op)),
+        }
+    }
+
+    /// `[M, K]`.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Act(matrix) => matrix.shape(),
+            Self::Fp8(matrix) => matrix.shape(),
+        }
+    }
+
+    /// The rows `rows` only.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Act(matrix) => Self::Act(matrix.rows(rows)),
+            Self::Fp8(matrix) => Self::Fp8(matrix.rows(rows)),
+        }
+    }
+}
+
+impl<'a> Output<'a> {
+    /// For kernels of activations alone.
+    pub(crate) fn act(self, op: &'static str) -> Result<MatrixMut<'a, Act>> {
+        match self {
+            Self::Act(matrix) => Ok(matrix),
+            Self::Fp8(_) => Err(no_fp8(op)),
+        }
+    }
+
+    /// `[M, N]`.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Act(matrix) => matrix.shape(),
+            Self::Fp8(matrix) => matrix.shape(),
+        }
+    }
+
+    /// Where the elements live.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Act(matrix) => matrix.device(),
+            Self::Fp8(matrix) => matrix.values.device(),
+        }
+    }
+
+    /// A shorter-lived view of the same elements.
+    pub fn reborrow(&mut self) -> Output<'_> {
+        match self {
+            Self::Act(matrix) => Output::Act(matrix.reborrow()),
+            Self::Fp8(matrix) => Output::Fp8(matrix.reborrow()),
+        }
+    }
+
+    /// The rows `rows` only.
+    #[must_use]
+    pub fn rows(self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Act(matrix) => Self::Act(matrix.rows(rows)),
+            Self::Fp8(matrix) => Self::Fp8(matrix.rows(rows)),
+        }
+    }
+}
