@@ -5,6 +5,7 @@ pub(crate) mod closest;
 pub mod config;
 pub mod flux;
 pub mod hf_cache;
+pub mod plan;
 pub mod source;
 pub mod t5;
 pub mod tokenizer;
