@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::files;
 use crate::model::config::FluxConfig;
+use crate::model::plan::BlockPlans;
 use crate::model::plan::DoublePlan;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
@@ -136,7 +137,7 @@ pub fn parse(text: &str, path: &Path, config: &FluxConfig) -> Result<Plan> {
         }
     }
     let Stored { name, model, measured, .. } = stored;
-    Ok(Plan { name, double, single, model, measured })
+    Ok(Plan { name, blocks: BlockPlans { double, single }, model, measured })
 }
 
 fn set(precision: &mut Precision, change: Option<Precision>) {
@@ -204,7 +205,7 @@ impl Fields<'_> {
 #[must_use]
 pub fn to_json(plan: &Plan) -> String {
     let own = |precision| (precision != Precision::default()).then_some(precision);
-    let double = runs(&plan.double).into_iter().map(|(blocks, block)| DoubleEntry {
+    let double = runs(&plan.blocks.double).into_iter().map(|(blocks, block)| DoubleEntry {
         blocks,
         qkv: own(block.qkv),
         attention: own(block.attention),
@@ -214,7 +215,7 @@ pub fn to_json(plan: &Plan) -> String {
         heads: block.width.heads,
         mlp: block.width.mlp,
     });
-    let single = runs(&plan.single).into_iter().map(|(blocks, block)| SingleEntry {
+    let single = runs(&plan.blocks.single).into_iter().map(|(blocks, block)| SingleEntry {
         blocks,
         linear1: own(block.linear1),
         attention: own(block.attention),
@@ -279,11 +280,14 @@ mod tests {
             "double": [{"blocks": "0-2", "qkv": "fp8", "mlp": 512}, {"blocks": "1", "qkv": "bf16", "heads": 2}],
             "single": [{"blocks": "0+2-3", "linear2": "fp8"}]}"#;
         let plan = parsed(text).unwrap();
-        assert_eq!(plan.double[0].qkv, Precision::Fp8);
-        assert_eq!(plan.double[1].qkv, Precision::Bf16);
-        assert_eq!(plan.double[1].width, Width { heads: Some(2), mlp: Some(512) });
-        assert_eq!(plan.single.iter().filter(|block| block.linear2 == Precision::Fp8).count(), 3);
-        assert_eq!(plan.single[1], SinglePlan::default());
+        assert_eq!(plan.blocks.double[0].qkv, Precision::Fp8);
+        assert_eq!(plan.blocks.double[1].qkv, Precision::Bf16);
+        assert_eq!(plan.blocks.double[1].width, Width { heads: Some(2), mlp: Some(512) });
+        assert_eq!(
+            plan.blocks.single.iter().filter(|block| block.linear2 == Precision::Fp8).count(),
+            3
+        );
+        assert_eq!(plan.blocks.single[1], SinglePlan::default());
     }
 
     #[test]
@@ -291,7 +295,7 @@ mod tests {
         for mode in [Mode::Original, Mode::Xl, Mode::L, Mode::M, Mode::S] {
             let mut plan = Plan::built_in(&mode, [3, 4]).unwrap();
             plan.measured = Some(Measured { loss: 0.0123, psnr: 41.5, time: 0.625 });
-            plan.single[2].width = Width { heads: Some(1), mlp: Some(128) };
+            plan.blocks.single[2].width = Width { heads: Some(1), mlp: Some(128) };
             assert_eq!(parsed(&to_json(&plan)).unwrap(), plan);
         }
     }

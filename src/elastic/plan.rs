@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::elastic::Mode;
+use crate::model::plan::BlockPlans;
 use crate::model::plan::DoublePlan;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
@@ -25,10 +26,8 @@ pub struct Measured {
 pub struct Plan {
     /// What it is called: a mode, or a file's own name.
     pub name: String,
-    /// Double blocks in order.
-    pub double: Vec<DoublePlan>,
-    /// Single blocks in order.
-    pub single: Vec<SinglePlan>,
+    /// What each block computes in.
+    pub blocks: BlockPlans,
     /// SHA-256 of the transformer that it was made for; none for any of these sizes.
     pub model: Option<String>,
     /// What it costs and brings, if that was measured.
@@ -41,34 +40,34 @@ impl Plan {
     /// `L` keeps the attention's side of every block and the first and last blocks in bf16, where an
     /// error passes through all others or straight into the velocity.
     #[must_use]
-    pub fn built_in(mode: &Mode, [double, single]: [usize; 2]) -> Option<Self> {
+    pub fn built_in(mode: &Mode, blocks: [usize; 2]) -> Option<Self> {
         let fp8 = Precision::Fp8;
         let mut plan = Self {
             name: mode.to_string(),
-            double: vec![DoublePlan::default(); double],
-            single: vec![SinglePlan::default(); single],
+            blocks: BlockPlans::plain(blocks),
             model: None,
             measured: None,
         };
+        let BlockPlans { double, single } = &mut plan.blocks;
         match mode {
             Mode::Original | Mode::Xl => {}
             Mode::L => {
-                for block in plan.double.iter_mut().skip(1) {
+                for block in double.iter_mut().skip(1) {
                     (block.mlp_up, block.mlp_down) = (fp8, fp8);
                 }
-                for block in &mut plan.single[..single.saturating_sub(1)] {
+                for block in single.iter_mut().rev().skip(1) {
                     block.linear2 = fp8;
                 }
             }
             Mode::M | Mode::S => {
-                plan.double.fill(DoublePlan::linears(fp8));
-                plan.single.fill(SinglePlan::linears(fp8));
+                double.fill(DoublePlan::linears(fp8));
+                single.fill(SinglePlan::linears(fp8));
             }
             Mode::Plan(_) => return None,
         }
         if *mode == Mode::S {
-            plan.double.iter_mut().for_each(|block| block.attention = fp8);
-            plan.single.iter_mut().for_each(|block| block.attention = fp8);
+            double.iter_mut().for_each(|block| block.attention = fp8);
+            single.iter_mut().for_each(|block| block.attention = fp8);
         }
         Some(plan)
     }
@@ -80,7 +79,7 @@ mod tests {
 
     #[test]
     fn modes_go_from_bf16_to_fp8_everywhere() {
-        let plan = |mode| Plan::built_in(&mode, [3, 4]).unwrap();
+        let plan = |mode| Plan::built_in(&mode, [3, 4]).unwrap().blocks;
         assert_eq!(plan(Mode::Xl).double, vec![DoublePlan::default(); 3]);
         assert_eq!(plan(Mode::Original).single, plan(Mode::Xl).single);
         let (l, m, s) = (plan(Mode::L), plan(Mode::M), plan(Mode::S));

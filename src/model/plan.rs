@@ -14,6 +14,14 @@ pub enum Precision {
     Fp8,
 }
 
+impl Precision {
+    /// Whether it is [`Precision::Fp8`].
+    #[must_use]
+    pub fn is_fp8(self) -> bool {
+        self == Self::Fp8
+    }
+}
+
 /// How much of a block is computed: the most important heads and neurons, which come first in a
 /// prepared model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,5 +81,34 @@ impl SinglePlan {
     #[must_use]
     pub fn linears(precision: Precision) -> Self {
         Self { linear1: precision, linear2: precision, ..Self::default() }
+    }
+}
+
+/// Every block of a transformer, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockPlans {
+    /// Double blocks.
+    pub double: Vec<DoublePlan>,
+    /// Single blocks.
+    pub single: Vec<SinglePlan>,
+}
+
+impl BlockPlans {
+    /// All of `[double, single]` blocks in the pipeline's dtype and at full width.
+    #[must_use]
+    pub fn plain([double, single]: [usize; 2]) -> Self {
+        Self {
+            double: vec![DoublePlan::default(); double],
+            single: vec![SinglePlan::default(); single],
+        }
+    }
+
+    /// Whether any linear layer computes in fp8.
+    #[must_use]
+    pub fn has_fp8(&self) -> bool {
+        let double = |plan: &DoublePlan| [plan.qkv, plan.out, plan.mlp_up, plan.mlp_down];
+        let single = |plan: &SinglePlan| [plan.linear1, plan.linear2];
+        self.double.iter().flat_map(double).any(Precision::is_fp8)
+            || self.single.iter().flat_map(single).any(Precision::is_fp8)
     }
 }
