@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use half::bf16;
+
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Element;
@@ -329,6 +331,18 @@ impl<'a, T: Element> MatrixMut<'a, T> {
             DataMut::Cuda(range) => DataMut::Cuda(range.part(span)),
         };
         Self { data, rows: rows.len(), cols: columns.len(), stride: self.stride }
+    }
+}
+
+impl<'a> Matrix<'a, bf16> {
+    /// In CUDA memory an activation is a bf16.
+    ///
+    /// # Panics
+    /// If the elements live elsewhere: a bug of the caller.
+    pub(crate) fn as_act(&self) -> Matrix<'a, Act> {
+        let Self { rows, cols, stride, .. } = *self;
+        let Data::Cuda(range) = self.data else { not_on_cuda() };
+        Matrix { data: Data::Cuda(range), rows, cols, stride }
     }
 }
 

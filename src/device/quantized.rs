@@ -67,6 +67,13 @@ impl Quantized {
         })
     }
 
+    /// A matrix of zeros in host memory.
+    #[must_use]
+    pub fn zeros([rows, columns]: [usize; 2], scaling: Scaling) -> Self {
+        let scales = [blocks(scaling, &(0..columns)).len(), rows];
+        Self { values: Tensor::zeros([rows, columns]), scales: Tensor::zeros(scales), scaling }
+    }
+
     /// The same elements on `device`.
     ///
     /// # Errors

@@ -38,6 +38,16 @@ pub enum Weight {
 }
 
 impl Weight {
+    /// Where the elements live.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        match self {
+            Self::F32(tensor) => tensor.device(),
+            Self::Bf16(tensor) => tensor.device(),
+            Self::Fp8(quantized) => quantized.view().values.device(),
+        }
+    }
+
     /// `[N, K]`.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {

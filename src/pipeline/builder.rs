@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use crate::device::Device;
 use crate::elastic::Mode;
+use crate::elastic::Plan;
+use crate::elastic::file;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::config::FluxConfig;
 use crate::model::source::ModelSource;
 use crate::model::weights::tensor_source::Placement;
 use crate::pipeline::DType;
@@ -110,15 +113,21 @@ impl EngineBuilder {
         check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
+        let plan = plan(&self.mode, &device, &configs.flux)?;
+        let plans = [plan.blocks.clone()];
         if let Device::Cuda(cuda) = &device {
-            let weights = configs.weight_bytes(precision.weights)?;
+            let weights = configs.weight_bytes(precision.weights, &plans)?;
             let lists = lists(&expected, &defaults, precision.dtype)?;
             let picture =
                 Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
+            let picture = match plan.blocks.has_fp8() {
+                true => picture.and_fp8(&configs.flux, &expected),
+                false => picture,
+            };
             picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
         }
         let placement = Placement { device, dtype: precision.weights };
-        let components = Components::load(&files, configs, &placement)?;
+        let components = Components::load(&files, configs, &plans, &placement)?;
         components.device.synchronize()?;
         if let Some(loading) = loading {
             loading.finish();
@@ -129,6 +138,7 @@ impl EngineBuilder {
             defaults,
             precision,
             mode: self.mode,
+            plan,
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,
@@ -136,4 +146,19 @@ impl EngineBuilder {
             load_ms: milliseconds(started),
         })
     }
+}
+
+/// What a mode means for a transformer.
+///
+/// # Errors
+/// Those of a plan file.
+fn plan(mode: &Mode, device: &Device, config: &FluxConfig) -> Result<Plan> {
+    let blocks = [config.num_layers, config.num_single_layers];
+    let plan = match (mode, device) {
+        // There are no kernels for e4m3 yet.
+        (_, Device::Cuda(_)) => Plan::built_in(&Mode::Xl, blocks),
+        (Mode::Plan(path), Device::Cpu) => Some(file::read(path, config)?),
+        (mode, Device::Cpu) => Plan::built_in(mode, blocks),
+    };
+    Ok(plan.unwrap_or_else(|| unreachable!("every mode but a file is built in")))
 }

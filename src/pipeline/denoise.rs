@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux;
 use crate::model::flux::CacheStep;
+use crate::model::flux::Planned;
 use crate::model::flux::cached::StepAction;
-use crate::model::weights::flux::FluxWeights;
 use crate::ops::euler_step::LatentRounding;
 use crate::ops::euler_step::euler_step;
 use crate::ops::timestamp::Edge;
@@ -38,7 +38,7 @@ type Observer<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
 /// observer says stop.
 pub(crate) fn denoise(
     session: &mut Session,
-    weights: &FluxWeights,
+    transformer: Planned<'_>,
     rounding: LatentRounding,
     actions: &[Vec<StepAction>],
     observer: Observer<'_>,
@@ -47,7 +47,7 @@ pub(crate) fn denoise(
     match session.latents.device() {
         Device::Cpu => {
             for (done, actions) in (1..).zip(actions) {
-                step(session, weights, rounding, actions)?;
+                step(session, transformer, rounding, actions)?;
                 if !session.latents.host().iter().all(|value| value.is_finite()) {
                     return Err(Error::Numeric { what: "latents", step: done });
                 }
@@ -58,7 +58,7 @@ pub(crate) fn denoise(
         Device::Cuda(cuda) if cuda.is_profiling() => {
             // One by one, so that each launch can be timed.
             for (done, actions) in (1..).zip(actions) {
-                step(session, weights, rounding, actions)?;
+                step(session, transformer, rounding, actions)?;
                 report(done, steps, observer)?;
             }
             Ok(())
@@ -67,7 +67,8 @@ pub(crate) fn denoise(
             // All before the first step: nothing is to come between two steps.
             for actions in actions {
                 if !session.graphs.iter().any(|(of, _)| of == actions) {
-                    let graph = Graph::record(&cuda, || step(session, weights, rounding, actions))?;
+                    let graph =
+                        Graph::record(&cuda, || step(session, transformer, rounding, actions))?;
                     session.graphs.push((actions.clone(), graph));
                 }
             }
@@ -86,7 +87,7 @@ pub(crate) fn denoise(
 /// One step; the counter of steps lies on the device.
 fn step(
     session: &mut Session,
-    weights: &FluxWeights,
+    transformer: Planned<'_>,
     rounding: LatentRounding,
     actions: &[StepAction],
 ) -> Result<()> {
@@ -94,7 +95,7 @@ fn step(
         session;
     timestamp(stamps, step, Edge::Begin)?;
     let cache = CacheStep { lists, actions };
-    flux::forward(velocity, workspace, cache, latents.matrix(), weights, prepared, step)?;
+    flux::forward(velocity, workspace, cache, latents.matrix(), transformer, prepared, step)?;
     euler_step(latents, velocity, sigmas, step, rounding)?;
     timestamp(stamps, step, Edge::End)
 }

@@ -8,8 +8,10 @@ use crate::device::Act;
 use crate::device::Device;
 use crate::device::Tensor;
 use crate::elastic::Mode;
+use crate::elastic::Plan;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::flux::Planned;
 use crate::model::flux::prepare::Conditioning;
 use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
@@ -50,6 +52,7 @@ pub struct Engine {
     pub(super) defaults: Defaults,
     pub(super) precision: Precision,
     pub(super) mode: Mode,
+    pub(super) plan: Plan,
     pub(super) prompts: PromptCache,
     pub(super) sessions: Sessions,
     pub(super) digests: Option<Vec<(String, String)>>,
@@ -102,11 +105,15 @@ impl Engine {
                  networks do not act yet"
                     .to_owned(),
             ),
-            Mode::L | Mode::M | Mode::S | Mode::Plan(_) => notes.push(format!(
-                "mode {}: precision and width plans do not act yet; the model runs at full width \
-                 in {}",
-                self.mode, self.precision.dtype
+            mode if matches!(self.components.device, Device::Cuda(_)) => notes.push(format!(
+                "mode {mode}: plans do not act on CUDA yet; the model runs at full width in {}",
+                self.precision.dtype
             )),
+            Mode::S | Mode::Plan(_) => notes.push(format!(
+                "mode {}: attention in fp8 and widths do not act yet; both are in full",
+                self.mode
+            )),
+            Mode::L | Mode::M => {}
         }
         notes
     }
@@ -173,6 +180,10 @@ impl Engine {
         let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
         let lists = lists(&settings, &self.defaults, self.precision.dtype)?;
         let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings, &lists);
+        let need = match self.plan.blocks.has_fp8() {
+            true => need.and_fp8(&flux.config, &settings),
+            false => need,
+        };
         self.sessions.make_room(device, &settings, &lists, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
@@ -185,7 +196,8 @@ impl Engine {
         let schedule = Schedule::new(scheduler, settings.steps, rows * columns)?;
         let latents = self.initial_latents(request, &settings)?;
         let [txt_len, _] = encoded.txt.shape();
-        let session = self.sessions.get(device, &flux.config, &settings, txt_len, &lists)?;
+        let transformer = Planned { weights: flux, plan: &self.plan.blocks };
+        let session = self.sessions.get(device, transformer, &settings, txt_len, &lists)?;
         let times = self.precision.times;
         prepare(
             &mut session.prepared,
@@ -206,7 +218,7 @@ impl Engine {
 
         let clock = begin(Phase::Denoise, observer)?;
         let actions = actions(&lists, settings.steps);
-        denoise(session, flux, self.precision.latents, &actions, observer)?;
+        denoise(session, transformer, self.precision.latents, &actions, observer)?;
         timings.denoise_ms = milliseconds(clock);
 
         let clock = begin(Phase::Decode, observer)?;

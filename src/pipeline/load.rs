@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::files::File;
 use crate::files::Folder;
 use crate::model::config::SchedulerConfig;
+use crate::model::plan::BlockPlans;
 use crate::model::source::ModelConfigs;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
@@ -63,6 +64,7 @@ impl Components {
     pub(crate) fn load(
         files: &ModelFiles,
         configs: ModelConfigs,
+        plans: &[BlockPlans],
         placement: &Placement,
     ) -> Result<Self> {
         // The small parts first: what is wrong with them shows before gigabytes are read.
@@ -76,7 +78,7 @@ impl Components {
             Device::Cuda(_) => placement.clone(),
         };
         let (flux, rest) = rayon::join(
-            || files.load_flux(placement.clone()),
+            || files.load_flux_for(plans, placement.clone()),
             || {
                 Ok((
                     files.load_clip(placement.clone())?,

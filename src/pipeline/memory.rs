@@ -5,6 +5,7 @@
 //! a replay of FLUX.1-dev's buffers through the arena's rules, at 512x512 to 8192x8192.
 
 use crate::cache::ListSchedule;
+use crate::device::quantized::BLOCK;
 use crate::error::Error;
 use crate::error::OTHER_DEVICE;
 use crate::error::Result;
@@ -13,6 +14,7 @@ use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
 use crate::model::flux::ModulationLayout;
 use crate::model::flux::cached::Compared;
+use crate::model::weights::elastic::aligned;
 use crate::pipeline::Settings;
 use crate::pipeline::tiling::Tiling;
 
@@ -68,6 +70,15 @@ impl Need {
             decode: if settings.vae_tiling { decode_tiled } else { whole },
             decode_tiled,
         }
+    }
+
+    /// The same with the buffers in e4m3 that a plan with fp8 needs.
+    pub(crate) fn and_fp8(self, flux: &FluxConfig, settings: &Settings) -> Self {
+        let [rows, columns] = settings.grid();
+        let (hidden, seq) = (flux.hidden_size(), settings.max_sequence_length + rows * columns);
+        let joint = aligned(hidden) + flux.mlp_size();
+        let scales = (1 + joint.div_ceil(BLOCK)) * size_of::<f32>();
+        Self { session: self.session + seq * (hidden + joint + scales), ..self }
     }
 
     /// The same with a model of so many bytes that is still to be loaded.
@@ -186,8 +197,11 @@ fn decode_bytes(vae: &VaeConfig, [height, width]: [usize; 2]) -> usize {
 mod tests {
     use super::*;
     use crate::device::Device;
+    use crate::elastic::Mode;
+    use crate::elastic::Plan;
     use crate::model::flux::Prepared;
     use crate::model::flux::Workspace;
+    use crate::model::plan::BlockPlans;
     use crate::model::source::ModelConfigs;
     use crate::model::source::ModelSource;
     use crate::model::weights::dtype::WeightDtype;
@@ -224,16 +238,34 @@ mod tests {
         (actual as f64 / 1e9 - expected).abs() <= 0.01 * expected
     }
 
+    fn plain() -> BlockPlans {
+        BlockPlans::plain([19, 38])
+    }
+
+    #[test]
+    fn blocks_in_e4m3_take_half() {
+        let bytes = |mode| {
+            let plan = Plan::built_in(&mode, [19, 38]).unwrap();
+            flux_dev().weight_bytes(WeightDtype::Bf16, &[plan.blocks]).unwrap()[0]
+        };
+        let (xl, m) = (bytes(Mode::Xl), bytes(Mode::M));
+        // 17.3 GB of blocks in bf16, design of the modes.
+        assert!(near(xl - m, 8.6), "{} GB", xl - m);
+        let both = [Mode::Xl, Mode::M].map(|mode| Plan::built_in(&mode, [19, 38]).unwrap().blocks);
+        let both = flux_dev().weight_bytes(WeightDtype::Bf16, &both).unwrap()[0];
+        assert!(near(both - xl, 8.6), "{} GB", both - xl);
+    }
+
     #[test]
     fn weights_of_flux_dev() {
         let configs = flux_dev();
-        let bf16 = configs.weight_bytes(WeightDtype::Bf16).unwrap();
+        let bf16 = configs.weight_bytes(WeightDtype::Bf16, &[plain()]).unwrap();
         // Parameters of the published checkpoints, two bytes each: 11.90, 0.0838, 0.1231, 4.762
         // billion; vectors are f32, of which only the VAE's norms show.
         for (bytes, expected) in bf16.into_iter().zip([23.81, 0.1677, 0.2462, 9.524]) {
             assert!(near(bytes, expected), "{bytes}, expected {expected} GB");
         }
-        let f32: usize = configs.weight_bytes(WeightDtype::F32).unwrap().iter().sum();
+        let f32: usize = configs.weight_bytes(WeightDtype::F32, &[plain()]).unwrap().iter().sum();
         assert!(near(f32, 67.5), "{f32}");
     }
 
@@ -276,12 +308,12 @@ mod tests {
         let Prepared { txt, rope, modulation, .. } =
             Prepared::new(&device, &flux, txt_len, [rows, columns], 5).unwrap();
         let seq = txt_len + rows * columns;
-        let Workspace { streams, scratch } = Workspace::new(&device, &flux, seq).unwrap();
+        let Workspace { streams, scratch } = Workspace::new(&device, &flux, seq, false).unwrap();
         let [stream, next, third] = &streams;
-        let two = [&txt, &modulation, stream, next, third, &scratch.mid, &scratch.normed];
+        let two = [&txt, &modulation, stream, next, third, &scratch.mid, &scratch.normed.act];
         let elements = two.map(|tensor| tensor.host().len()).iter().sum::<usize>()
             + scratch.qkv.host().len()
-            + scratch.attention_mlp.host().len()
+            + scratch.attention_mlp.act.host().len()
             + 2 * rows * columns * 64;
         let expected = 2 * elements + 4 * rope.host().len();
         assert_eq!(session_bytes(&flux, rows * columns, &settings), expected);
@@ -289,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_its_parts_and_what_helps() {
-        let weights = flux_dev().weight_bytes(WeightDtype::Bf16).unwrap().iter().sum();
+        let weights = flux_dev().weight_bytes(WeightDtype::Bf16, &[plain()]).unwrap().iter().sum();
         let need = picture(1024, false).and_weights(weights);
         assert!(need.check(80 * GB).is_ok());
         assert!(need.check(need.total()).is_ok());

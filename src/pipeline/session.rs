@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::device::Graph;
 use crate::device::Tensor;
 use crate::error::Result;
-use crate::model::config::FluxConfig;
+use crate::model::flux::Planned;
 use crate::model::flux::Prepared;
 use crate::model::flux::Workspace;
 use crate::model::flux::cached::CachedBlocks;
@@ -62,7 +62,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(device: &Device, config: &FluxConfig, key: SessionKey) -> Result<Self> {
+    fn new(device: &Device, transformer: Planned<'_>, key: SessionKey) -> Result<Self> {
+        let (config, fp8) = (&transformer.weights.config, transformer.plan.has_fp8());
         let [rows, columns, txt_len, steps] = key.sizes;
         let img_len = rows * columns;
         let streams = [txt_len + img_len, config.hidden_size()];
@@ -73,7 +74,7 @@ impl Session {
         Ok(Self {
             key,
             prepared: Prepared::new(device, config, txt_len, [rows, columns], steps)?,
-            workspace: Workspace::new(device, config, txt_len + img_len)?,
+            workspace: Workspace::new(device, config, txt_len + img_len, fp8)?,
             latents: Tensor::empty(device, [img_len, config.in_channels])?,
             velocity: Tensor::empty(device, [img_len, config.out_channels()])?,
             sigmas: Tensor::empty(device, [steps + 1])?,
@@ -142,7 +143,7 @@ impl Sessions {
     pub(crate) fn get(
         &mut self,
         device: &Device,
-        config: &FluxConfig,
+        transformer: Planned<'_>,
         settings: &Settings,
         txt_len: usize,
         lists: &[ListSchedule],
@@ -153,7 +154,7 @@ impl Sessions {
             Some(session) => session,
             None => {
                 self.kept.truncate(KEPT - 1);
-                Session::new(device, config, key)?
+                Session::new(device, transformer, key)?
             }
         };
         self.kept.push_front(session);

@@ -13,11 +13,13 @@ use flux_rt::files::Folder;
 use flux_rt::model::config::FluxConfig;
 use flux_rt::model::flux;
 use flux_rt::model::flux::CacheStep;
+use flux_rt::model::flux::Planned;
 use flux_rt::model::flux::Prepared;
 use flux_rt::model::flux::Workspace;
 use flux_rt::model::flux::cached::CachedList;
 use flux_rt::model::flux::prepare::Conditioning;
 use flux_rt::model::flux::prepare::prepare;
+use flux_rt::model::plan::BlockPlans;
 use flux_rt::model::weights::checkpoint::Checkpoint;
 use flux_rt::model::weights::dtype::WeightDtype;
 use flux_rt::model::weights::flux::FluxWeights;
@@ -58,9 +60,12 @@ impl Model {
         let folder = Folder::Disk(golden::path("cache/transformer"));
         let checkpoint = Checkpoint::open_folder(&folder).unwrap();
         let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
-        let weights =
-            FluxWeights::load(&mut reader, &config, Placement { device: device.clone(), dtype })
-                .unwrap();
+        let weights = FluxWeights::load(
+            &mut reader,
+            &config.into(),
+            Placement { device: device.clone(), dtype },
+        )
+        .unwrap();
         let expected = golden::tensors("cache/expected.safetensors");
         Self { expected, weights, device: device.clone() }
     }
@@ -97,8 +102,9 @@ impl Model {
         };
         let mut lists: Vec<CachedList> = schedules.iter().map(list).collect();
 
+        let plan = BlockPlans::plain([config.num_layers, config.num_single_layers]);
         let mut prepared = self.prepared(guidance, bf16);
-        let mut workspace = Workspace::new(device, config, seq).unwrap();
+        let mut workspace = Workspace::new(device, config, seq, false).unwrap();
         let mut latents = self.input("latents", config.in_channels, bf16);
         let mut velocity = Tensor::empty(device, latents.shape()).unwrap();
         let sigmas = golden::narrow(&self.expected["sigmas"]);
@@ -115,7 +121,7 @@ impl Model {
                 &mut workspace,
                 cache,
                 view,
-                &self.weights,
+                Planned { weights: &self.weights, plan: &plan },
                 prepared,
                 &step,
             )

@@ -236,7 +236,7 @@ proptest! {
                 guidance_embeds: true,
                 axes_dims_rope: [4, 6, 6],
             };
-            drop(FluxWeights::load(&mut reader, &config, WeightDtype::Bf16));
+            drop(FluxWeights::load(&mut reader, &config.into(), WeightDtype::Bf16));
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use flux_rt::Error;
 use flux_rt::files;
+use flux_rt::model::plan::Precision;
 use flux_rt::model::source::ModelFiles;
 use flux_rt::model::source::ModelSource;
 use flux_rt::model::weights::checkpoint::Checkpoint;
@@ -79,14 +80,30 @@ fn the_transformer_is_fused_in_the_documented_order() {
 
     let block = "transformer_blocks.1.attn";
     let names = ["to_q", "to_k", "to_v"].map(|name| format!("{block}.{name}"));
-    assert_fused(reader, &flux.double[1].img.qkv, &names.each_ref().map(String::as_str));
+    assert_fused(
+        reader,
+        flux.double[1].img.qkv.at(Precision::Bf16).unwrap(),
+        &names.each_ref().map(String::as_str),
+    );
     let names = ["add_q_proj", "add_k_proj", "add_v_proj"].map(|name| format!("{block}.{name}"));
-    assert_fused(reader, &flux.double[1].txt.qkv, &names.each_ref().map(String::as_str));
+    assert_fused(
+        reader,
+        flux.double[1].txt.qkv.at(Precision::Bf16).unwrap(),
+        &names.each_ref().map(String::as_str),
+    );
     let single = "single_transformer_blocks.1";
     let names =
         ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"].map(|name| format!("{single}.{name}"));
-    assert_fused(reader, &flux.single[1].linear1, &names.each_ref().map(String::as_str));
-    assert_fused(reader, &flux.single[1].linear2, &[&format!("{single}.proj_out")]);
+    assert_fused(
+        reader,
+        flux.single[1].linear1.at(Precision::Bf16).unwrap(),
+        &names.each_ref().map(String::as_str),
+    );
+    assert_fused(
+        reader,
+        flux.single[1].linear2.at(Precision::Bf16).unwrap(),
+        &[&format!("{single}.proj_out")],
+    );
 
     let rows = (2 * 6 * 2 + 3 * 2 + 2) * d;
     assert_eq!(flux.modulation.weight.shape(), [rows, d]);

@@ -4,12 +4,15 @@ use flux_rt::device::Act;
 use flux_rt::device::Device;
 use flux_rt::device::Tensor;
 use flux_rt::model::config::FluxConfig;
+use flux_rt::model::flux::BlockOutput;
 use flux_rt::model::flux::ModulationLayout;
 use flux_rt::model::flux::Prepared;
 use flux_rt::model::flux::Workspace;
 use flux_rt::model::flux::double_block;
 use flux_rt::model::flux::rope;
 use flux_rt::model::flux::single_block;
+use flux_rt::model::plan::DoublePlan;
+use flux_rt::model::plan::SinglePlan;
 use flux_rt::model::weights::flux::DoubleBlockWeights;
 use flux_rt::model::weights::flux::SingleBlockWeights;
 use flux_rt::model::weights::flux::StreamWeights;
@@ -55,12 +58,12 @@ fn linear(device: &Device, [n, k]: [usize; 2], seed: u64) -> Linear {
 fn stream(device: &Device, config: &FluxConfig, seed: u64) -> StreamWeights {
     let (hidden, mlp) = (config.hidden_size(), config.mlp_size());
     StreamWeights {
-        qkv: linear(device, [3 * hidden, hidden], seed),
+        qkv: linear(device, [3 * hidden, hidden], seed).into(),
         q_norm: gpu::f32s(device, [config.attention_head_dim], seed + 2),
         k_norm: gpu::f32s(device, [config.attention_head_dim], seed + 3),
-        out: linear(device, [hidden, hidden], seed + 4),
-        mlp_up: linear(device, [mlp, hidden], seed + 6),
-        mlp_down: linear(device, [hidden, mlp], seed + 8),
+        out: linear(device, [hidden, hidden], seed + 4).into(),
+        mlp_up: linear(device, [mlp, hidden], seed + 6).into(),
+        mlp_down: linear(device, [hidden, mlp], seed + 8).into(),
     }
 }
 
@@ -90,10 +93,10 @@ fn cuda_double_block_agrees_with_the_cpu() {
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
         let Workspace { streams: [mut next, ..], mut scratch } =
-            Workspace::new(device, &config, SEQ).unwrap();
+            Workspace::new(device, &config, SEQ, false).unwrap();
         let vectors = modulation.double(0);
-        let out = &mut next;
-        double_block::forward(out, None, &mut scratch, &input, &weights, &vectors, &prepared)
+        let (out, plan) = (BlockOutput::from(&mut next), DoublePlan::default());
+        double_block::forward(out, &mut scratch, &input, &weights, &vectors, &prepared, &plan)
             .unwrap();
         gpu::host(next)
     });
@@ -107,19 +110,19 @@ fn cuda_single_block_agrees_with_the_cpu() {
     gpu.agrees("single block", BLOCK, |device| {
         let prepared = prepared(device, &config);
         let weights = SingleBlockWeights {
-            linear1: linear(device, [3 * hidden + mlp, hidden], 30),
+            linear1: linear(device, [3 * hidden + mlp, hidden], 30).into(),
             q_norm: gpu::f32s(device, [config.attention_head_dim], 32),
             k_norm: gpu::f32s(device, [config.attention_head_dim], 33),
-            linear2: linear(device, [hidden, hidden + mlp], 34),
+            linear2: linear(device, [hidden, hidden + mlp], 34).into(),
         };
         let input: Tensor<Act, 2> = gpu::act(device, [SEQ, hidden], 3);
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
         let Workspace { streams: [mut next, ..], mut scratch } =
-            Workspace::new(device, &config, SEQ).unwrap();
+            Workspace::new(device, &config, SEQ, false).unwrap();
         let vectors = modulation.single(0);
-        let out = &mut next;
-        single_block::forward(out, None, &mut scratch, &input, &weights, vectors, &prepared)
+        let (out, plan) = (BlockOutput::from(&mut next), SinglePlan::default());
+        single_block::forward(out, &mut scratch, &input, &weights, vectors, &prepared, &plan)
             .unwrap();
         gpu::host(next)
     });

@@ -7,8 +7,10 @@ use flux_rt::device::Tensor;
 use flux_rt::files::File;
 use flux_rt::model::config::FluxConfig;
 use flux_rt::model::flux;
+use flux_rt::model::flux::BlockOutput;
 use flux_rt::model::flux::CacheStep;
 use flux_rt::model::flux::ModulationLayout;
+use flux_rt::model::flux::Planned;
 use flux_rt::model::flux::Prepared;
 use flux_rt::model::flux::Workspace;
 use flux_rt::model::flux::double_block;
@@ -16,7 +18,12 @@ use flux_rt::model::flux::prepare::Conditioning;
 use flux_rt::model::flux::prepare::activated_vec;
 use flux_rt::model::flux::prepare::prepare;
 use flux_rt::model::flux::single_block;
+use flux_rt::model::plan::BlockPlans;
+use flux_rt::model::plan::DoublePlan;
+use flux_rt::model::plan::Precision;
+use flux_rt::model::plan::SinglePlan;
 use flux_rt::model::weights::dtype::WeightDtype;
+use flux_rt::model::weights::elastic::FluxLayout;
 use flux_rt::model::weights::flux::FluxWeights;
 use flux_rt::model::weights::naming::Component;
 use flux_rt::model::weights::reader::Reader;
@@ -29,6 +36,7 @@ use crate::checkpoint;
 use crate::common::F32;
 use crate::common::Tolerance;
 use crate::common::assert_close;
+use crate::common::difference;
 use crate::golden;
 
 /// A whole model in f32: errors of the blocks add up.
@@ -49,7 +57,7 @@ fn case(name: &'static str, dtype: WeightDtype) -> Case {
     let config = FluxConfig::read(&config).unwrap();
     let checkpoint = checkpoint(name, "transformer");
     let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
-    let weights = FluxWeights::load(&mut reader, &config, dtype).unwrap();
+    let weights = FluxWeights::load(&mut reader, &config.clone().into(), dtype).unwrap();
     let prepared = with_conditioning(name, &expected, &config, |conditioning, grid| {
         let (txt_len, steps) = (conditioning.txt.shape()[0], conditioning.timesteps.len());
         let mut prepared = Prepared::new(&Device::Cpu, &config, txt_len, grid, steps).unwrap();
@@ -147,17 +155,17 @@ fn blocks_one_by_one() {
         for (index, weights) in case.weights.double.iter().enumerate() {
             let input = case.joint(index.checked_sub(1));
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(&Device::Cpu, config, seq).unwrap().scratch;
+            let mut scratch = Workspace::new(&Device::Cpu, config, seq, false).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.double(index);
             double_block::forward(
-                &mut out,
-                None,
+                BlockOutput::from(&mut out),
                 &mut scratch,
                 &input,
                 weights,
                 &vectors,
                 &case.prepared,
+                &DoublePlan::default(),
             )
             .unwrap();
             let (txt, img) = out.host().split_at(txt_len * hidden);
@@ -165,7 +173,7 @@ fn blocks_one_by_one() {
             case.check(&format!("double.{index}.img"), img, BLOCK);
             if index == 0 {
                 let heads: Vec<f32> = (0..seq)
-                    .flat_map(|row| scratch.attention_mlp.matrix().row(row)[..hidden].to_vec())
+                    .flat_map(|row| scratch.attention_mlp.act.matrix().row(row)[..hidden].to_vec())
                     .collect();
                 case.check("double.0.attention", &heads, BLOCK);
             }
@@ -178,22 +186,22 @@ fn blocks_one_by_one() {
                 }
             };
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(&Device::Cpu, config, seq).unwrap().scratch;
+            let mut scratch = Workspace::new(&Device::Cpu, config, seq, false).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.single(index);
             single_block::forward(
-                &mut out,
-                None,
+                BlockOutput::from(&mut out),
                 &mut scratch,
                 &input,
                 weights,
                 vectors,
                 &case.prepared,
+                &SinglePlan::default(),
             )
             .unwrap();
             case.check(&format!("single.{index}.hidden"), out.host(), BLOCK);
             if index == 0 {
-                case.check("single.0.norm", scratch.normed.host(), BLOCK);
+                case.check("single.0.norm", scratch.normed.act.host(), BLOCK);
             }
         }
     }
@@ -202,12 +210,22 @@ fn blocks_one_by_one() {
 /// One block: what reaches it through the modulation carries the sinusoid's error (see `vec`).
 const BLOCK: Tolerance = Tolerance { atol: 1e-3, rtol: 1e-3, l2: 1e-5 };
 
+/// Every block as it is.
+fn plan(config: &FluxConfig) -> BlockPlans {
+    BlockPlans::plain([config.num_layers, config.num_single_layers])
+}
+
 fn whole(case: &Case) -> Tensor<Act, 2> {
+    planned(case, &plan(&case.weights.config))
+}
+
+fn planned(case: &Case, plan: &BlockPlans) -> Tensor<Act, 2> {
     let config = &case.weights.config;
     let latents = case.expected.values("transformer.in.hidden_states");
     let img_len = latents.len() / config.in_channels;
     let [txt_len, _] = case.prepared.txt.shape();
-    let mut workspace = Workspace::new(&Device::Cpu, config, txt_len + img_len).unwrap();
+    let mut workspace =
+        Workspace::new(&Device::Cpu, config, txt_len + img_len, plan.has_fp8()).unwrap();
     let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
     let latents = Matrix::<Act>::new(&latents, img_len, config.in_channels);
     flux::forward(
@@ -215,7 +233,7 @@ fn whole(case: &Case) -> Tensor<Act, 2> {
         &mut workspace,
         CacheStep::none(),
         latents,
-        &case.weights,
+        Planned { weights: &case.weights, plan },
         &case.prepared,
         &case.step,
     )
@@ -262,13 +280,23 @@ fn every_step_of_a_whole_run() {
         let mut step = Tensor::from_host([1], vec![0]);
         let mut latents: Tensor<Act, 2> = expected.matrix("pipeline.packed", config.in_channels);
         let [img_len, _] = latents.shape();
-        let mut workspace = Workspace::new(&Device::Cpu, config, txt.shape()[0] + img_len).unwrap();
+        let mut workspace =
+            Workspace::new(&Device::Cpu, config, txt.shape()[0] + img_len, false).unwrap();
         let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
         for index in 0..sigmas.shape()[0] - 1 {
             let input = latents.matrix();
             let cache = CacheStep::none();
-            flux::forward(&mut velocity, &mut workspace, cache, input, &weights, &prepared, &step)
-                .unwrap();
+            let transformer = Planned { weights: &weights, plan: &plan(config) };
+            flux::forward(
+                &mut velocity,
+                &mut workspace,
+                cache,
+                input,
+                transformer,
+                &prepared,
+                &step,
+            )
+            .unwrap();
             let what = format!("{name} velocity {index}");
             let golden = expected.values(&format!("pipeline.velocity.{index}"));
             assert_close(&what, velocity.host(), &golden, WHOLE);
@@ -287,4 +315,27 @@ fn weights_kept_in_bf16_give_the_same() {
         let case = case(name, WeightDtype::Bf16);
         case.check("output", whole(&case).host(), WHOLE);
     }
+}
+
+/// One set of weights serves two plans: the plain one to the bit, fp8 about as e4m3 rounds, 2^-4.
+#[test]
+fn plans_share_a_transformer() {
+    let name = FOLDERS[0];
+    let plain = case(name, WeightDtype::F32);
+    let config = &plain.weights.config;
+    let fp8 = BlockPlans {
+        double: vec![DoublePlan::linears(Precision::Fp8); config.num_layers],
+        single: vec![SinglePlan::linears(Precision::Fp8); config.num_single_layers],
+    };
+    let layout = FluxLayout { config: config.clone(), plans: vec![plan(config), fp8.clone()] };
+    let checkpoint = checkpoint(name, "transformer");
+    let mut reader = Reader::new(&checkpoint, Component::Transformer).unwrap();
+    let weights = FluxWeights::load(&mut reader, &layout, WeightDtype::F32).unwrap();
+    let both = Case { weights, ..case(name, WeightDtype::F32) };
+    let expected = whole(&plain);
+    assert_eq!(whole(&both).host(), expected.host());
+    let rounded = planned(&both, &fp8);
+    let coarse = Tolerance { atol: 0.5, rtol: 0.1, l2: 5e-2 };
+    assert_close("in fp8", rounded.host(), expected.host(), coarse);
+    assert!(difference(rounded.host(), expected.host(), WHOLE).is_err(), "nothing was rounded");
 }

@@ -7,17 +7,19 @@ use std::ops::Range;
 use crate::device::Act;
 use crate::device::Tensor;
 use crate::error::Result;
+use crate::model::flux::BlockOutput;
 use crate::model::flux::Prepared;
 use crate::model::flux::Scratch;
-use crate::model::flux::add_to_stream;
 use crate::model::flux::modulation::BlockModulation;
 use crate::model::flux::modulation::DoubleModulation;
+use crate::model::plan::DoublePlan;
+use crate::model::plan::Precision;
 use crate::model::weights::flux::DoubleBlockWeights;
+use crate::model::weights::flux::StreamWeights;
 use crate::ops::ModulationVector;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::gemm::Activation;
-use crate::ops::gemm::Difference;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm::gemm;
@@ -26,50 +28,61 @@ use crate::ops::gemm_qkv::gemm_qkv;
 use crate::ops::layernorm_modulate::ModulateSegment;
 use crate::ops::layernorm_modulate::layernorm_modulate;
 
-/// `out [S, D]` from `input [S, D]`, text rows first; `difference`, if asked for, from an earlier stream.
+/// `out [S, D]` from `input [S, D]`, text rows first.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together.
+/// [`crate::Error::Shape`] when the operands do not fit together, or weights or buffers are not there
+/// in the precisions of `plan`.
 pub fn forward(
-    out: &mut Tensor<Act, 2>,
-    difference: Option<Difference<'_>>,
+    out: BlockOutput<'_>,
     scratch: &mut Scratch,
     input: &Tensor<Act, 2>,
     weights: &DoubleBlockWeights,
     modulation: &DoubleModulation<'_>,
     prepared: &Prepared,
+    plan: &DoublePlan,
 ) -> Result<()> {
-    let [seq, hidden] = input.shape();
+    let [seq, _] = input.shape();
     let [txt_len, _] = prepared.txt.shape();
     let rows = [0..txt_len, txt_len..seq];
     let DoubleBlockWeights { txt, img } = weights;
     let Scratch { mid, normed, qkv, attention_mlp } = scratch;
 
     let streams = [modulation.txt_attention, modulation.img_attention];
-    layernorm_modulate(normed.matrix_mut(), input.matrix(), &modulate(&rows, streams))?;
-    let segments = [(0, txt), (1, img)].map(|(index, stream)| QkvSegment {
-        rows: rows[index].clone(),
-        linear: &stream.qkv,
-        q_norm: &stream.q_norm,
-        k_norm: &stream.k_norm,
-    });
-    gemm_qkv(qkv, None, normed.matrix(), &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.matrix_mut().columns(0..hidden);
+    let normed_rows = modulate(&rows, streams);
+    layernorm_modulate(normed.write(plan.qkv)?, input.matrix(), &normed_rows)?;
+    let segments = [
+        qkv_segment(rows[0].clone(), txt, plan.qkv)?,
+        qkv_segment(rows[1].clone(), img, plan.qkv)?,
+    ];
+    gemm_qkv(qkv, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
+    let heads_out = attention_mlp.write_attention(plan.out)?;
     attention(heads_out, qkv, Mask::None, prepared.attention_scale)?;
-    let heads_out = attention_mlp.matrix().columns(0..hidden);
-    let segments = gated(&rows, [&txt.out, &img.out], streams.map(|stream| Some(stream.gate)));
+    let heads_out = attention_mlp.attention(plan.out)?;
+    let linears = [txt.out.at(plan.out)?, img.out.at(plan.out)?];
+    let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));
     gemm(mid.matrix_mut(), heads_out, Some(input.matrix()), &segments, Activation::None)?;
 
     let streams = [modulation.txt_mlp, modulation.img_mlp];
-    layernorm_modulate(normed.matrix_mut(), mid.matrix(), &modulate(&rows, streams))?;
-    let [_, width] = attention_mlp.shape();
-    let segments = gated(&rows, [&txt.mlp_up, &img.mlp_up], [None, None]);
-    let mlp = attention_mlp.matrix_mut().columns(hidden..width);
-    gemm(mlp, normed.matrix(), None, &segments, Activation::GeluTanh)?;
-    let mlp = attention_mlp.matrix().columns(hidden..width);
-    let gates = streams.map(|stream| Some(stream.gate));
-    let segments = gated(&rows, [&txt.mlp_down, &img.mlp_down], gates);
-    add_to_stream(out.matrix_mut(), difference, mlp, mid.matrix(), &segments)
+    let normed_rows = modulate(&rows, streams);
+    layernorm_modulate(normed.write(plan.mlp_up)?, mid.matrix(), &normed_rows)?;
+    let linears = [txt.mlp_up.at(plan.mlp_up)?, img.mlp_up.at(plan.mlp_up)?];
+    let segments = gated(&rows, linears, [None, None]);
+    let mlp = attention_mlp.write_mlp(plan.mlp_down)?;
+    gemm(mlp, normed.read(plan.mlp_up)?, None, &segments, Activation::GeluTanh)?;
+    let mlp = attention_mlp.mlp(plan.mlp_down)?;
+    let linears = [txt.mlp_down.at(plan.mlp_down)?, img.mlp_down.at(plan.mlp_down)?];
+    let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));
+    out.add(mlp, mid.matrix(), &segments)
+}
+
+fn qkv_segment(
+    rows: Range<usize>,
+    stream: &StreamWeights,
+    precision: Precision,
+) -> Result<QkvSegment<'_>> {
+    let linear = stream.qkv.at(precision)?;
+    Ok(QkvSegment { rows, linear, q_norm: &stream.q_norm, k_norm: &stream.k_norm })
 }
 
 /// The modulation of the two streams, text first.

@@ -7,6 +7,7 @@
 pub mod cached;
 pub mod double_block;
 pub mod modulation;
+mod operand;
 pub mod prepare;
 pub mod rope;
 pub mod single_block;
@@ -15,13 +16,14 @@ mod workspace;
 use std::ops::Range;
 
 use crate::device::Act;
+use crate::device::Input;
 use crate::device::Matrix;
-use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
 use crate::model::flux::modulation::StepModulation;
+use crate::model::plan::BlockPlans;
 use crate::model::weights::flux::FluxWeights;
 use crate::ops::expect_shape;
 use crate::ops::gemm::Activation;
@@ -47,6 +49,7 @@ struct Pass<'a> {
     prepared: &'a Prepared,
     step: &'a Tensor<u32, 1>,
     seq: usize,
+    plan: &'a BlockPlans,
 }
 
 impl Pass<'_> {
@@ -68,7 +71,7 @@ impl Pass<'_> {
         for index in blocks.clone() {
             let next = Workspace::other(at, kept);
             let Workspace { streams, scratch } = &mut *workspace;
-            let (out, others) = writing(streams, next);
+            let (stream, others) = writing(streams, next);
             let difference = match (kept, &mut effect) {
                 (Some(kept), Some(effect)) if index + 1 == blocks.end => Some(Difference {
                     out: effect.matrix_mut(),
@@ -76,6 +79,7 @@ impl Pass<'_> {
                 }),
                 _ => None,
             };
+            let out = BlockOutput { stream, difference };
             let input = others.stream(at);
             match self.weights.double.get(index) {
                 Some(weights) => {
@@ -83,20 +87,21 @@ impl Pass<'_> {
                     let prepared = self.prepared;
                     double_block::forward(
                         out,
-                        difference,
                         scratch,
                         input,
                         weights,
                         &modulation,
                         prepared,
+                        &self.plan.double[index],
                     )?;
                 }
                 None => {
                     let weights = &self.weights.single[index - double];
                     let modulation = self.modulation.single(index - double);
                     let prepared = self.prepared;
+                    let plan = &self.plan.single[index - double];
                     single_block::forward(
-                        out, difference, scratch, input, weights, modulation, prepared,
+                        out, scratch, input, weights, modulation, prepared, plan,
                     )?;
                 }
             }
@@ -106,18 +111,39 @@ impl Pass<'_> {
     }
 }
 
-/// The last product of a block, which adds its effect to the stream.
-fn add_to_stream(
-    out: MatrixMut<'_, Act>,
-    difference: Option<Difference<'_>>,
-    a: Matrix<'_, Act>,
-    residual: Matrix<'_, Act>,
-    segments: &[Segment<'_>],
-) -> Result<()> {
-    match difference {
-        Some(difference) => gemm_with_difference(out, difference, a, Some(residual), segments),
-        None => gemm(out, a, Some(residual), segments, Activation::None),
+/// Where a block writes.
+#[derive(Debug)]
+pub struct BlockOutput<'a> {
+    /// `[S, D]`.
+    pub stream: &'a mut Tensor<Act, 2>,
+    /// What it has become since an earlier stream, if that is asked for.
+    pub difference: Option<Difference<'a>>,
+}
+
+impl<'a> From<&'a mut Tensor<Act, 2>> for BlockOutput<'a> {
+    fn from(stream: &'a mut Tensor<Act, 2>) -> Self {
+        Self { stream, difference: None }
     }
+}
+
+impl BlockOutput<'_> {
+    /// The last product of a block, which adds its effect to the stream.
+    fn add(self, a: Input<'_>, residual: Matrix<'_, Act>, segments: &[Segment<'_>]) -> Result<()> {
+        let out = self.stream.matrix_mut();
+        match self.difference {
+            Some(difference) => gemm_with_difference(out, difference, a, Some(residual), segments),
+            None => gemm(out, a, Some(residual), segments, Activation::None),
+        }
+    }
+}
+
+/// A transformer as a plan runs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned<'a> {
+    /// Its weights, in all precisions of the plan.
+    pub weights: &'a FluxWeights,
+    /// What each block computes in.
+    pub plan: &'a BlockPlans,
 }
 
 /// The cached block lists at one step; empty where every block is computed.
@@ -138,7 +164,8 @@ impl CacheStep<'_> {
 }
 
 /// `velocity [I, out_channels]` of the packed latents `[I, in_channels]` at the step that `step`
-/// `[1]` counts, a row of `prepared.modulation`. Blocks that are in no list are computed.
+/// `[1]` counts, a row of `prepared.modulation`. Blocks that are in no list are computed, each as
+/// `plan` says.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when the operands do not fit together.
@@ -147,14 +174,16 @@ pub fn forward(
     workspace: &mut Workspace,
     cache: CacheStep<'_>,
     latents: Matrix<'_, Act>,
-    weights: &FluxWeights,
+    Planned { weights, plan }: Planned<'_>,
     prepared: &Prepared,
     step: &Tensor<u32, 1>,
 ) -> Result<()> {
+    let planned = [plan.double.len(), plan.single.len()];
+    expect_shape("flux", "plan", planned, [weights.double.len(), weights.single.len()])?;
     let modulation = ModulationLayout::new(&weights.config).at(&prepared.modulation, step);
     let [txt_len, _] = prepared.txt.shape();
     let [seq, _] = workspace.streams[0].shape();
-    let pass = Pass { weights, modulation, prepared, step, seq };
+    let pass = Pass { weights, modulation, prepared, step, seq, plan };
 
     let (mut txt, img) = workspace.streams[0].matrix_mut().split_at_row(txt_len);
     txt.copy_from(prepared.txt.matrix())?;
@@ -176,11 +205,11 @@ pub fn forward(
     let segments = [ModulateSegment { rows: rows.clone(), shift, scale }];
     let Workspace { streams, scratch } = workspace;
     layernorm_modulate(
-        scratch.normed.matrix_mut().rows(rows.clone()),
+        scratch.normed.act.matrix_mut().rows(rows.clone()),
         streams[at].matrix().rows(txt_len..seq),
         &segments,
     )?;
-    let normed = scratch.normed.matrix().rows(rows);
+    let normed = scratch.normed.act.matrix().rows(rows);
     let segments = whole(&weights.proj_out, seq - txt_len);
     gemm(velocity.matrix_mut(), normed, None, &segments, Activation::None)
 }

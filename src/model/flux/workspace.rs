@@ -5,6 +5,8 @@ use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
+use crate::model::flux::operand::AttentionMlp;
+use crate::model::flux::operand::Operand;
 
 /// The activations of one forward pass, allocated once per image size.
 #[derive(Debug)]
@@ -22,11 +24,11 @@ pub struct Scratch {
     /// `[S, D]`: a double block's stream after attention.
     pub mid: Tensor<Act, 2>,
     /// `[S, D]`: modulated input of a linear layer.
-    pub normed: Tensor<Act, 2>,
+    pub normed: Operand,
     /// `[S, 3, H, Dh]`.
     pub qkv: Tensor<Act, 4>,
     /// `[S, D + M]`: attention output, then MLP hidden layer, as linear2 reads them.
-    pub attention_mlp: Tensor<Act, 2>,
+    pub attention_mlp: AttentionMlp,
 }
 
 /// The streams that are not being written.
@@ -43,11 +45,11 @@ impl Others<'_> {
 }
 
 impl Workspace {
-    /// Buffers for `seq` joint tokens.
+    /// Buffers for `seq` joint tokens; with those in e4m3, if a plan asks for `fp8`.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(device: &Device, config: &FluxConfig, seq: usize) -> Result<Self> {
+    pub fn new(device: &Device, config: &FluxConfig, seq: usize, fp8: bool) -> Result<Self> {
         let hidden = config.hidden_size();
         let qkv = [seq, 3, config.num_attention_heads, config.attention_head_dim];
         let stream = || Tensor::empty(device, [seq, hidden]);
@@ -55,9 +57,9 @@ impl Workspace {
             streams: [stream()?, stream()?, stream()?],
             scratch: Scratch {
                 mid: stream()?,
-                normed: stream()?,
+                normed: Operand::new(device, [seq, hidden], fp8)?,
                 qkv: Tensor::empty(device, qkv)?,
-                attention_mlp: Tensor::empty(device, [seq, hidden + config.mlp_size()])?,
+                attention_mlp: AttentionMlp::new(device, seq, [hidden, config.mlp_size()], fp8)?,
             },
         })
     }

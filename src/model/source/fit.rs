@@ -10,12 +10,14 @@ use crate::model::config::FluxConfig;
 use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
+use crate::model::plan::BlockPlans;
 use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 use crate::model::weights::clip::ClipWeights;
 use crate::model::weights::counter::Counter;
 use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::elastic::FluxLayout;
 use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::t5::T5Weights;
 use crate::model::weights::vae::VaeWeights;
@@ -39,13 +41,15 @@ pub struct ModelConfigs {
 }
 
 impl ModelConfigs {
-    /// Bytes of each network's weights with matrices of `dtype`: transformer, VAE, CLIP, T5.
+    /// Bytes of each network's weights with matrices of `dtype`, of the transformer what the plans need:
+    /// transformer, VAE, CLIP, T5.
     ///
     /// # Errors
     /// Never, as long as a network reads every set of tensors that its sizes ask for.
-    pub fn weight_bytes(&self, dtype: WeightDtype) -> Result<[usize; 4]> {
+    pub fn weight_bytes(&self, dtype: WeightDtype, plans: &[BlockPlans]) -> Result<[usize; 4]> {
+        let flux = FluxLayout { config: self.flux.clone(), plans: plans.to_vec() };
         Ok([
-            Counter::count::<FluxWeights>(dtype, &self.flux)?,
+            Counter::count::<FluxWeights>(dtype, &flux)?,
             Counter::count::<VaeWeights>(dtype, &self.vae)?,
             Counter::count::<ClipWeights>(dtype, &self.clip)?,
             Counter::count::<T5Weights>(dtype, &self.t5)?,

@@ -6,10 +6,12 @@ use crate::model::config::ClipConfig;
 use crate::model::config::FluxConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
+use crate::model::plan::BlockPlans;
 use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 use crate::model::weights::clip::ClipWeights;
+use crate::model::weights::elastic::FluxLayout;
 use crate::model::weights::flux::FluxWeights;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::synthetic::Synthetic;
@@ -22,8 +24,8 @@ use crate::model::weights::vae::VaeWeights;
 fn load<W: Network>(
     part: &ComponentFiles,
     placement: Placement,
-    read: fn(&File) -> Result<W::Config>,
-    infer: fn(&Reader<'_>) -> Result<W::Config>,
+    read: impl Fn(&File) -> Result<W::Config>,
+    infer: impl Fn(&Reader<'_>) -> Result<W::Config>,
 ) -> Result<W> {
     if let Weights::Synthetic { seed } = part.weights {
         return W::read(&mut Synthetic::new(placement, seed), &part.config(read, infer)?);
@@ -34,12 +36,29 @@ fn load<W: Network>(
 }
 
 impl ModelFiles {
-    /// Loads the transformer.
+    /// Loads the transformer in the pipeline's dtype.
     ///
     /// # Errors
     /// Those of its config and of [`FluxWeights::load`].
     pub fn load_flux(&self, placement: impl Into<Placement>) -> Result<FluxWeights> {
-        load(&self.transformer, placement.into(), FluxConfig::read, FluxConfig::infer)
+        let read = |file: &File| FluxConfig::read(file).map(FluxLayout::from);
+        let infer = |reader: &Reader<'_>| FluxConfig::infer(reader).map(FluxLayout::from);
+        load(&self.transformer, placement.into(), read, infer)
+    }
+
+    /// Loads what `plans` need of the transformer.
+    ///
+    /// # Errors
+    /// As [`Self::load_flux`].
+    pub fn load_flux_for(
+        &self,
+        plans: &[BlockPlans],
+        placement: impl Into<Placement>,
+    ) -> Result<FluxWeights> {
+        let layout = |config| FluxLayout { config, plans: plans.to_vec() };
+        let read = |file: &File| FluxConfig::read(file).map(layout);
+        let infer = |reader: &Reader<'_>| FluxConfig::infer(reader).map(layout);
+        load(&self.transformer, placement.into(), read, infer)
     }
 
     /// Loads the VAE.

@@ -6,6 +6,9 @@ use half::bf16;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::elastic::ElasticLinear;
+use crate::model::weights::elastic::Needs;
+use crate::model::weights::elastic::aligned;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
@@ -57,6 +60,26 @@ impl TensorSource for Counter {
 
     fn vector(&mut self, _: &str, len: usize) -> Result<Tensor<f32, 1>> {
         Ok(self.floats(len))
+    }
+
+    fn elastic(
+        &mut self,
+        parts: &[Part],
+        cols: usize,
+        needs: Needs,
+        split: usize,
+    ) -> Result<ElasticLinear> {
+        let rows = rows(parts);
+        if needs.fp8 {
+            let moved = aligned(split) - split;
+            self.bytes += rows * (cols + moved) + 2 * rows * size_of::<f32>();
+        }
+        let before = self.bytes;
+        let linear = self.linear(parts, cols)?;
+        if !needs.bf16 {
+            self.bytes = before;
+        }
+        ElasticLinear::of(linear, Needs::default(), 0)
     }
 
     /// Takes nothing where the network runs.

@@ -3,6 +3,8 @@
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
+use crate::model::weights::elastic::ElasticLinear;
+use crate::model::weights::elastic::FluxLayout;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
@@ -23,17 +25,17 @@ pub struct EmbedderWeights {
 #[derive(Debug)]
 pub struct StreamWeights {
     /// `[3 D, D]`: q, k, v rows.
-    pub qkv: Linear,
+    pub qkv: ElasticLinear,
     /// `[Dh]`.
     pub q_norm: Tensor<f32, 1>,
     /// `[Dh]`.
     pub k_norm: Tensor<f32, 1>,
     /// `[D, D]`.
-    pub out: Linear,
+    pub out: ElasticLinear,
     /// `[M, D]`.
-    pub mlp_up: Linear,
+    pub mlp_up: ElasticLinear,
     /// `[D, M]`.
-    pub mlp_down: Linear,
+    pub mlp_down: ElasticLinear,
 }
 
 /// A double block: the two streams with their own weights.
@@ -49,13 +51,14 @@ pub struct DoubleBlockWeights {
 #[derive(Debug)]
 pub struct SingleBlockWeights {
     /// `[3 D + M, D]`: q, k, v, MLP rows.
-    pub linear1: Linear,
+    pub linear1: ElasticLinear,
     /// `[Dh]`.
     pub q_norm: Tensor<f32, 1>,
     /// `[Dh]`.
     pub k_norm: Tensor<f32, 1>,
-    /// `[D, D + M]`: columns of the attention output, then of the MLP.
-    pub linear2: Linear,
+    /// `[D, D + M]`: columns of the attention output, then of the MLP, which in e4m3 begin where
+    /// [`aligned`](crate::model::weights::elastic::aligned) says.
+    pub linear2: ElasticLinear,
 }
 
 /// The whole transformer.
@@ -92,17 +95,18 @@ impl FluxWeights {
     /// [`crate::Error::Weight`] for a tensor that is missing, extra or misshapen.
     pub fn load(
         reader: &mut Reader<'_>,
-        config: &FluxConfig,
+        layout: &FluxLayout,
         placement: impl Into<Placement>,
     ) -> Result<Self> {
-        reader.checked(placement.into(), |reader| Self::read(reader, config))
+        reader.checked(placement.into(), |reader| Self::read(reader, layout))
     }
 }
 
 impl Network for FluxWeights {
-    type Config = FluxConfig;
+    type Config = FluxLayout;
 
-    fn read(reader: &mut impl TensorSource, config: &FluxConfig) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, layout: &FluxLayout) -> Result<Self> {
+        let config = &layout.config;
         let d = config.hidden_size();
         let mut linear = |name: &str, rows, cols| reader.linear(&[Part::whole(name, rows)], cols);
         let x_embedder = linear("x_embedder", d, config.in_channels)?;
@@ -122,10 +126,10 @@ impl Network for FluxWeights {
         let pooled = embedder("text_embedder", config.pooled_projection_dim)?;
         let modulation = reader.linear(&modulation_parts(config), d)?;
         let double = (0..config.num_layers)
-            .map(|block| DoubleBlockWeights::read(reader, config, block))
+            .map(|block| DoubleBlockWeights::read(reader, layout, block))
             .collect::<Result<_>>()?;
         let single = (0..config.num_single_layers)
-            .map(|block| SingleBlockWeights::read(reader, config, block))
+            .map(|block| SingleBlockWeights::read(reader, layout, block))
             .collect::<Result<_>>()?;
         Ok(Self {
             config: config.clone(),
@@ -160,8 +164,7 @@ fn modulation_parts(config: &FluxConfig) -> Vec<Part> {
 }
 
 impl DoubleBlockWeights {
-    fn read(reader: &mut impl TensorSource, config: &FluxConfig, block: usize) -> Result<Self> {
-        let prefix = format!("transformer_blocks.{block}.");
+    fn read(reader: &mut impl TensorSource, layout: &FluxLayout, block: usize) -> Result<Self> {
         let img = [
             ["attn.to_q", "attn.to_k", "attn.to_v"],
             ["attn.norm_q.weight", "attn.norm_k.weight", "attn.to_out.0"],
@@ -173,8 +176,8 @@ impl DoubleBlockWeights {
             ["ff_context.net.0.proj", "ff_context.net.2", ""],
         ];
         Ok(Self {
-            img: StreamWeights::read(reader, config, &prefix, img)?,
-            txt: StreamWeights::read(reader, config, &prefix, txt)?,
+            img: StreamWeights::read(reader, layout, block, img)?,
+            txt: StreamWeights::read(reader, layout, block, txt)?,
         })
     }
 }
@@ -182,34 +185,43 @@ impl DoubleBlockWeights {
 impl StreamWeights {
     fn read(
         reader: &mut impl TensorSource,
-        config: &FluxConfig,
-        prefix: &str,
+        layout: &FluxLayout,
+        block: usize,
         [qkv, [q_norm, k_norm, out], [mlp_up, mlp_down, _]]: [[&str; 3]; 3],
     ) -> Result<Self> {
+        let config = &layout.config;
         let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
+        let prefix = format!("transformer_blocks.{block}.");
         let part = |name: &str, rows| Part::whole(format!("{prefix}{name}"), rows);
+        let needs = |layer| layout.double(block, layer);
         Ok(Self {
-            qkv: reader.linear(&qkv.map(|name| part(name, d)), d)?,
+            qkv: reader.elastic(&qkv.map(|name| part(name, d)), d, needs(|plan| plan.qkv), 0)?,
             q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
             k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
-            out: reader.linear(&[part(out, d)], d)?,
-            mlp_up: reader.linear(&[part(mlp_up, mlp)], d)?,
-            mlp_down: reader.linear(&[part(mlp_down, d)], mlp)?,
+            out: reader.elastic(&[part(out, d)], d, needs(|plan| plan.out), 0)?,
+            mlp_up: reader.elastic(&[part(mlp_up, mlp)], d, needs(|plan| plan.mlp_up), 0)?,
+            mlp_down: reader.elastic(&[part(mlp_down, d)], mlp, needs(|plan| plan.mlp_down), 0)?,
         })
     }
 }
 
 impl SingleBlockWeights {
-    fn read(reader: &mut impl TensorSource, config: &FluxConfig, block: usize) -> Result<Self> {
+    fn read(reader: &mut impl TensorSource, layout: &FluxLayout, block: usize) -> Result<Self> {
+        let config = &layout.config;
         let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
         let name = |name: &str| format!("single_transformer_blocks.{block}.{name}");
         let linear1 = [("attn.to_q", d), ("attn.to_k", d), ("attn.to_v", d), ("proj_mlp", mlp)];
         let linear1 = linear1.map(|(module, rows)| Part::whole(name(module), rows));
         Ok(Self {
-            linear1: reader.linear(&linear1, d)?,
+            linear1: reader.elastic(&linear1, d, layout.single(block, |plan| plan.linear1), 0)?,
             q_norm: reader.vector(&name("attn.norm_q.weight"), head)?,
             k_norm: reader.vector(&name("attn.norm_k.weight"), head)?,
-            linear2: reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp)?,
+            linear2: reader.elastic(
+                &[Part::whole(name("proj_out"), d)],
+                d + mlp,
+                layout.single(block, |plan| plan.linear2),
+                d,
+            )?,
         })
     }
 }

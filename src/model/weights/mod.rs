@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod clip;
 pub(crate) mod counter;
 pub mod dtype;
+pub mod elastic;
 pub mod flux;
 mod fuse;
 mod header;

@@ -9,6 +9,8 @@ use crate::device::Device;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::elastic::ElasticLinear;
+use crate::model::weights::elastic::Needs;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
@@ -77,6 +79,18 @@ pub(crate) trait TensorSource {
     /// A linear layer.
     fn linear(&mut self, parts: &[Part], cols: usize) -> Result<Linear> {
         Ok(Linear { weight: self.matrix(parts, cols)?, bias: Some(self.bias(parts)?) })
+    }
+
+    /// A linear layer in what is needed of it; `split` is the column at which a second operand
+    /// begins, or 0.
+    fn elastic(
+        &mut self,
+        parts: &[Part],
+        cols: usize,
+        needs: Needs,
+        split: usize,
+    ) -> Result<ElasticLinear> {
+        ElasticLinear::of(self.linear(parts, cols)?, needs, split)
     }
 
     /// A linear layer without a bias.
