@@ -6,6 +6,7 @@
 
 #include "common/bf16.cuh"
 #include "common/e4m3.cuh"
+#include "common/reduce.cuh"
 
 #include <cstddef>
 #include <cstdint>
@@ -39,15 +40,6 @@ static_assert(offsetof(QuantizeParams, scales_stride) == 36, "mirrored by the la
 static_assert(offsetof(QuantizeParams, x_stride) == 40, "mirrored by the launcher");
 static_assert(offsetof(QuantizeParams, reserved) == 44, "mirrored by the launcher");
 
-// The largest over the 32 lanes, the same in all of them.
-__device__ __forceinline__ float warp_max(float value) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
-    }
-    return value;
-}
-
 __device__ __forceinline__ float largest(const __nv_bfloat16 *x, int from, int to, int step) {
     float most = 0.0f;
     for (int column = from; column < to; column += step) {
@@ -73,17 +65,8 @@ extern "C" __global__ void __launch_bounds__(256, 8)
     const int64_t row = blockIdx.x;
     const int thread = threadIdx.x;
     const __nv_bfloat16 *const x = params.x + row * params.x_stride;
-    const float most = warp_max(largest(x, thread, params.columns, QUANTIZE_THREADS));
-    if (thread % 32 == 0) {
-        of_warp[thread / 32] = most;
-    }
-    __syncthreads();
-    float whole = of_warp[0];
-#pragma unroll
-    for (int warp = 1; warp < QUANTIZE_THREADS / 32; ++warp) {
-        whole = fmaxf(whole, of_warp[warp]);
-    }
-    const float scale = e4m3_scale(whole);
+    const float most = largest(x, thread, params.columns, QUANTIZE_THREADS);
+    const float scale = e4m3_scale(block_max<QUANTIZE_THREADS>(most, of_warp));
     if (thread == 0) {
         params.scales[row] = scale;
     }

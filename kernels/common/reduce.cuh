@@ -1,6 +1,8 @@
-// Sums over the threads of a warp or a block, in an order that does not depend on timing: the same
-// numbers give the same bits.
+// Sums and maxima over the threads of a warp or a block, in an order that does not depend on
+// timing: the same numbers give the same bits.
 #pragma once
+
+#include <cmath>
 
 namespace flux_rt {
 
@@ -11,6 +13,31 @@ template <class T> __device__ __forceinline__ T warp_sum(T value) {
         value += __shfl_xor_sync(0xffffffffu, value, distance);
     }
     return value;
+}
+
+// The largest over the 32 lanes, the same in all of them. All lanes call together.
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    }
+    return value;
+}
+
+// The largest over the THREADS threads of the block, otherwise as block_sum.
+template <int THREADS>
+__device__ __forceinline__ float block_max(float value, float (&partial)[THREADS / 32]) {
+    value = warp_max(value);
+    if (threadIdx.x % 32 == 0) {
+        partial[threadIdx.x / 32] = value;
+    }
+    __syncthreads();
+    float most = partial[0];
+#pragma unroll
+    for (int warp = 1; warp < THREADS / 32; ++warp) {
+        most = fmaxf(most, partial[warp]);
+    }
+    return most;
 }
 
 // Sum over the THREADS threads of the block, the same in all of them. All threads call together;

@@ -35,8 +35,7 @@ pub struct ModulateSegment<'a> {
 /// `out [S, D]` from `x [S, D]`; the segments cover the rows in order.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when the operands do not fit together, [`crate::Error::Device`] where a GPU
-/// has no kernel for e4m3.
+/// [`crate::Error::Shape`] when the operands do not fit together.
 pub fn layernorm_modulate<'out>(
     out: impl Into<Output<'out>>,
     x: Matrix<'_, Act>,
@@ -51,7 +50,7 @@ pub fn layernorm_modulate<'out>(
         segment.scale.check(OP, hidden)?;
     }
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::layernorm_modulate::layernorm_modulate(&cuda, &out.act(OP)?, x, segments);
+        return cuda::layernorm_modulate::layernorm_modulate(&cuda, &out, x, segments);
     }
     for segment in segments {
         let rows = || segment.rows.clone();

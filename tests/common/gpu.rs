@@ -21,6 +21,7 @@ use flux_rt::device::Element;
 use flux_rt::device::Guard;
 use flux_rt::device::Matrix;
 use flux_rt::device::MatrixMut;
+use flux_rt::device::Quantized;
 use flux_rt::device::Tensor;
 
 use super::Tolerance;
@@ -143,6 +144,36 @@ impl Gpu {
         let mut expected = run(&Device::Cpu);
         round(&mut expected);
         self.on_each_tier(|| assert_close(what, &self.run(what, &run), &expected, EXACT));
+    }
+
+    /// `run` quantises here as on the CPU: scales within 1e-5, and at most one value in a thousand is
+    /// another, the next one: what f32 sums in another order turn.
+    pub(crate) fn agrees_in_fp8(&self, what: &str, run: impl Fn(&Device) -> Quantized) {
+        let parts = |quantized: Quantized| {
+            let quantized = quantized.to_device(&Device::Cpu).unwrap();
+            let view = quantized.view();
+            let rows = 0..view.shape()[0];
+            let values: Vec<u8> = rows.flat_map(|row| view.values.row(row).to_vec()).collect();
+            let blocks = 0..view.scales.shape()[0];
+            let scales: Vec<f32> = blocks.flat_map(|row| view.scales.row(row).to_vec()).collect();
+            (values, scales)
+        };
+        let (expected, scales) = parts(run(&Device::Cpu));
+        let numbers = self.run(what, |device| {
+            let (values, scales) = parts(run(device));
+            values.iter().map(|&byte| f32::from(byte)).chain(scales).collect()
+        });
+        let (values, found) = numbers.split_at(expected.len());
+        assert_close(what, found, &scales, Tolerance { atol: 0.0, rtol: 1e-5, l2: 1e-5 });
+        // In the order of their numbers, and both zeros the same.
+        let order = |byte: u8| i32::from(byte & 0x7f) * if byte & 0x80 == 0 { 1 } else { -1 };
+        let pairs = || values.iter().zip(&expected);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes")]
+        let steps = |(found, expected): (&f32, &u8)| (order(*found as u8) - order(*expected)).abs();
+        let far = pairs().position(|pair| steps(pair) > 1);
+        assert_eq!(far, None, "{what}: a value is off by more than one step");
+        let other = pairs().filter(|&pair| steps(pair) == 1).count();
+        assert!(1000 * other <= expected.len().max(1000), "{what}: {other} values are others");
     }
 
     /// Rows, columns and padding for the ops that norm a row: one that fits registers, whole vectors

@@ -1,6 +1,8 @@
 //! `layernorm_modulate` against plain loops in f64.
 
 use flux_rt::device::Act;
+use flux_rt::device::Quantized;
+use flux_rt::device::Scaling;
 use flux_rt::device::Tensor;
 use flux_rt::ops::ModulationVector;
 use flux_rt::ops::layernorm_modulate::ModulateSegment;
@@ -87,6 +89,33 @@ fn cuda_agrees_with_the_oracle() {
             let view = gpu::inside_mut(&mut out, pad);
             layernorm_modulate(view, gpu::inside(&x, pad), &segments[..count]).unwrap();
             gpu::unframed(out, pad)
+        });
+    }
+}
+
+#[test]
+fn cuda_quantises_as_the_oracle() {
+    let Some(gpu) = gpu::gpu() else { return };
+    for (index, [seq, hidden, _]) in gpu.norm_shapes().into_iter().enumerate() {
+        let split = [seq, seq / 3, 0][index % 3];
+        let first = [8, 3][index / 3 % 2];
+        gpu.agrees_in_fp8(&format!("{split} of {seq} x {hidden}, {first}"), |device| {
+            let x = gpu::act(device, [seq, hidden], 1);
+            let table = gpu::act(device, [4, first + 4 * hidden], 2);
+            let step = gpu::to(device, Tensor::from_host([1], vec![3u32]));
+            let vector = |index: usize| ModulationVector {
+                table: &table,
+                step: &step,
+                column: first + index * hidden,
+            };
+            let segments = [
+                ModulateSegment { rows: 0..split, shift: vector(0), scale: vector(1) },
+                ModulateSegment { rows: split..seq, shift: vector(2), scale: vector(3) },
+            ];
+            let count = if split == seq { 1 } else { 2 };
+            let mut out = Quantized::empty(device, [seq, hidden], Scaling::Row).unwrap();
+            layernorm_modulate(out.view_mut(), x.matrix(), &segments[..count]).unwrap();
+            out
         });
     }
 }

@@ -21,6 +21,13 @@ static double normalized(const bf16 *row, int columns, int column, bool centered
     return (up(row[column]) - mean) / std::sqrt(square / columns + eps);
 }
 
+// What a byte of e4m3 is.
+static float number(uint8_t byte) {
+    const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+    const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+    return float(byte & 0x80 ? -size : size);
+}
+
 static bool run(const Case &c) {
     const size_t count = size_t(c.rows - 1) * c.stride + c.columns;
     const int table_stride = 4 * c.stride;
@@ -34,6 +41,10 @@ static bool run(const Case &c) {
     m.out_stride = m.x_stride = c.stride; m.table_stride = table_stride; m.eps = 1e-6f; m.round_like_diffusers = c.round;
     for (int i = 0; i < 2; ++i) { m.shift_column[i] = 2 * i * c.stride; m.scale_column[i] = (2 * i + 1) * c.stride; }
     emulator::launch(dim3(c.rows), dim3(ROW_THREADS), 0, [&] { layernorm_modulate(m); });
+    emulator::Guarded<uint8_t> values(count);
+    emulator::Guarded<float> scales(c.rows);
+    m.out = values.data(); m.scales = scales.data();
+    emulator::launch(dim3(c.rows), dim3(ROW_THREADS), 0, [&] { layernorm_modulate_fp8(m); });
     LayernormParams n{};
     n.out = normed.data(); n.x = x.data(); n.weight = weight.data(); n.bias = bias.data(); n.rows = c.rows; n.columns = c.columns;
     n.out_stride = n.x_stride = c.stride; n.eps = 1e-5f;
@@ -43,7 +54,7 @@ static bool run(const Case &c) {
     r.eps = 1e-6f; r.round_like_diffusers = c.round;
     emulator::launch(dim3(c.rows), dim3(512), 0, [&] { rmsnorm(r); });
 
-    Comparison with_modulation, affine, root;
+    Comparison with_modulation, quantized, affine, root;
     auto round = [&](double value) { return c.round ? rb(float(value)) : float(value); };
     for (int row = 0; row < c.rows; ++row) for (int column = 0; column < c.columns; column += 1 + c.columns / 40) {
         const bf16 *from = x.data() + size_t(row) * c.stride;
@@ -53,6 +64,8 @@ static bool run(const Case &c) {
         const float shift = up(vectors[0]), scale = up(vectors[c.stride]);
         const float product = round(round(normalized(from, c.columns, column, true, 1e-6)) * round(1.0f + scale));
         with_modulation.add(up(modulated[index]), product + shift, c.round ? 4.0f : 1.1f, 0.25f);
+        // Half a step of e4m3 is 2^-4 of a number, a step of bf16 2^-8; below 2^-6 of the largest steps stay alike.
+        quantized.add(number(values[index]) * scales[row], product + shift, 16.1f, scales[row] / 64);
         affine.add(up(normed[index]), float(normalized(from, c.columns, column, true, 1e-5) * weight[column] + bias[column]), 1.1f, 0.25f);
         root.add(up(scaled[index]), round(normalized(from, c.columns, column, false, 1e-6)) * weight[column], c.round ? 4.0f : 1.1f, 0.25f);
     }
@@ -60,6 +73,8 @@ static bool run(const Case &c) {
     bool ok = true;
     snprintf(label, sizeof label, "layernorm_modulate %dx%d stride %d split %d round%d", c.rows, c.columns, c.stride, c.split, c.round);
     ok &= with_modulation.report(label);
+    snprintf(label, sizeof label, "layernorm_modulate_fp8 %dx%d stride %d split %d round%d", c.rows, c.columns, c.stride, c.split, c.round);
+    ok &= quantized.report(label);
     snprintf(label, sizeof label, "layernorm %dx%d stride %d", c.rows, c.columns, c.stride);
     ok &= affine.report(label);
     snprintf(label, sizeof label, "rmsnorm %dx%d stride %d round%d", c.rows, c.columns, c.stride, c.round);
