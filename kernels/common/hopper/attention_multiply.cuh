@@ -53,7 +53,7 @@ template <class Shape> class ConsumerQueries {
 #pragma unroll
         for (int step = 0; step < STEPS; ++step) {
             const uint64_t key_step =
-                k + step / 4 * (Shape::PANEL_BYTES >> 4) + step % 4 * NEXT_16_COLUMNS;
+                k + step / 4 * (Shape::PANEL_BYTES >> 4) + step % 4 * NEXT_32_BYTES;
             multiply_registers<BOperand::COLUMNS>(scores, words[step], key_step, step > 0);
         }
     }

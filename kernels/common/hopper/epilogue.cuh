@@ -29,31 +29,32 @@ __device__ __forceinline__ void store_matrices(uint32_t address, const uint32_t 
 template <class Tile> class ChunkAddress {
     // Rows of 128 bytes are swizzled by the copies too; eight rows of 96 bytes meet no bank more
     // than twice as they are.
-    static constexpr bool SWIZZLED = Tile::CHUNK_COLUMNS == 64;
-    static_assert(SWIZZLED || Tile::CHUNK_COLUMNS % 32 == 16, "few bank conflicts");
+    static constexpr bool SWIZZLED = Tile::CHUNK_ROW_BYTES == 128;
+    static_assert(SWIZZLED || Tile::CHUNK_ROW_BYTES % 64 == 32, "few bank conflicts");
     uint32_t row, column;
 
   public:
     __device__ __forceinline__ ChunkAddress() {
         const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
-        row = (16 * warp + lane % 16) * Tile::CHUNK_COLUMNS * 2;
+        row = (16 * warp + lane % 16) * Tile::CHUNK_ROW_BYTES;
         column = lane / 16 * 16;
         if (SWIZZLED) {
             column ^= lane % 8 * 16;
         }
     }
 
-    // Columns 16 `group` on.
+    // Columns GROUP_COLUMNS * `group` on.
     __device__ __forceinline__ uint32_t operator()(uint32_t buffer, int group) const {
         return buffer + row + (SWIZZLED ? column ^ (group * 32) : column + group * 32);
     }
 };
 
-// Finishes one tile of a consumer: `epilogue.finish(words, sums, column, old)` turns eight sums of
-// a thread into packed bf16. They are the columns `column` + 2 q and + 1 of the rows g and g + 8,
-// then the same 8 columns further. If there is a `residual`, `old` is what it is there: it lies in
-// the next stages of `ring`, where the output takes its place. Else `old` is zeros, and the output
-// goes to the chunk buffers.
+// Finishes one tile of a consumer: `epilogue.finish(words, sums, column, old)` turns a thread's
+// sums of GROUP_COLUMNS columns into the words of a stmatrix. They are the columns `column` + 2 q
+// and + 1 of the rows g and g + 8, then the same 8 columns further, and so on; for bf16 output,
+// words are pairs of sums in this order. If there is a `residual`, `old` is what it is there: it
+// lies in the next stages of `ring`, where the output takes its place. Else `old` is zeros, and the
+// output goes to the chunk buffers.
 template <class Tile, class Epilogue>
 __device__ __forceinline__ void
 finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
@@ -61,12 +62,16 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
             Epilogue &&epilogue) {
     const ChunkAddress<Tile> address;
     const int reader = Tile::IN_TURN ? 0 : consumer;
+    // `stored` keeps a part's place from being written too early, and `filled` from being told of
+    // the next part before it is waited for. In a stage only the latter can be: with one buffer, it
+    // is early enough to wait when the next part is complete.
+    const bool waits_late = Tile::BUFFERS == 1 && residual;
 #pragma unroll
     for (int chunk = 0; chunk < Tile::CHUNKS; ++chunk) {
         const int in_stage = chunk % Tile::RESIDUAL_CHUNKS;
         const bool starts = in_stage == 0 || !residual;
         const bool ends = in_stage == Tile::RESIDUAL_CHUNKS - 1 || chunk == Tile::CHUNKS - 1;
-        if (starts) {
+        if (starts && !waits_late) {
             barrier_wait(shared.stored(consumer, parts.slot), parts.parity ^ 1);
         }
         if (starts && residual) {
@@ -75,8 +80,9 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
         const uint32_t place = residual ? shared.residual(ring.slot, reader, in_stage)
                                         : shared.chunk(consumer, parts.slot);
 #pragma unroll
-        for (int group = 0; group < Tile::CHUNK_COLUMNS / 16; ++group) {
-            const int column = chunk % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS + group * 16;
+        for (int group = 0; group < Tile::CHUNK_COLUMNS / Tile::GROUP_COLUMNS; ++group) {
+            const int column =
+                chunk % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS + group * Tile::GROUP_COLUMNS;
             uint32_t old[4] = {0, 0, 0, 0}, words[4];
             if (residual) {
                 load_matrices(old, address(place, group));
@@ -85,6 +91,9 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
             store_matrices(address(place, group), words);
         }
         if (ends || !residual) {
+            if (waits_late) {
+                barrier_wait(shared.stored(consumer, parts.slot), parts.parity ^ 1);
+            }
             fence_before_bulk_copy();
             __syncwarp();
             if (threadIdx.x % 32 == 0) {
@@ -127,8 +136,8 @@ __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, i
             barrier_arrive(shared.stored(consumer, parts.slot));
             parts.advance();
             if (residual) {
-                for (uint32_t rank = 0; rank < Tile::CLUSTER; ++rank) {
-                    barrier_arrive_at(shared.empty(ring.slot), rank);
+                for (uint32_t i = 0; i < Tile::CLUSTER * Tile::REPORTING_WARPS; ++i) {
+                    barrier_arrive_at(shared.empty(ring.slot), i % Tile::CLUSTER);
                 }
                 ring.advance();
             }

@@ -7,6 +7,9 @@
 //   store(shared, segment, row, column)                   starts the copy of a finished chunk
 //   ColumnPair column_pair(segment, column)               what finishing needs of two columns
 //   finish(sums, schedule, consumer, slot, write)         calls write(adds_residual, epilogue) once
+// and where the tile's format has scales:
+//   float row_scale(segment, row)                             of Scales::ROWS
+//   load_slab_scales(shared, barrier, segment, row, slab)     of Scales::BLOCKS: starts the copy
 #pragma once
 
 #include "cluster.cuh"
@@ -14,6 +17,7 @@
 #include "grid.cuh"
 #include "mbarrier.cuh"
 #include "multiply.cuh"
+#include "multiply_scaled.cuh"
 #include "tensor_map.cuh"
 #include "tile.cuh"
 
@@ -48,7 +52,12 @@ template <class Tile> __device__ __forceinline__ ColumnPair *column_pairs(int sl
     return reinterpret_cast<ColumnPair *>(vectors);
 }
 
-// Loads the column pairs of every tile of this block; called by one warp.
+// The scales of a tile's rows, behind its column pairs.
+template <class Tile> __device__ __forceinline__ float *row_scales(int slot) {
+    return reinterpret_cast<float *>(column_pairs<Tile>(slot) + Tile::N / 2);
+}
+
+// Loads the column pairs of every tile of this block, and its rows' scales; called by one warp.
 template <class Tile, class Problem>
 __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
                                              const Problem &problem, TileSchedule<Tile> schedule) {
@@ -61,9 +70,27 @@ __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
         for (int pair = lane; pair < Tile::N / 2; pair += 32) {
             pairs[pair] = problem.column_pair(at.segment, at.column + 2 * pair);
         }
+        if constexpr (Tile::SCALES == Scales::ROWS) {
+            for (int row = lane; row < Tile::M; row += 32) {
+                row_scales<Tile>(ring.slot)[row] = problem.row_scale(at.segment, at.row + row);
+            }
+        }
         // Every lane by itself: racecheck does not follow one that speaks for its warp.
         barrier_arrive(shared.vectors_full(ring.slot));
         ring.advance();
+    }
+}
+
+// As multiply(), for tiles of all formats.
+template <class Tile, class Queued>
+__device__ __forceinline__ void
+multiply_tile(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
+              RingPosition<Tile::STAGES> &ring, int slabs, const Queued &queued) {
+    if constexpr (Tile::SCALES == Scales::BLOCKS) {
+        multiply_scaled<Tile>(sums, shared, consumer, ring, slabs);
+        queued();
+    } else {
+        multiply<Tile>(sums, shared, consumer, ring, slabs, queued);
     }
 }
 
@@ -86,7 +113,7 @@ __device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const 
         if (Tile::IN_TURN) {
             barrier_wait(shared.turn(consumer), parity ^ (consumer == 0 ? 1 : 0));
         }
-        multiply<Tile>(sums, shared, consumer, stages, slabs, [&] {
+        multiply_tile<Tile>(sums, shared, consumer, stages, slabs, [&] {
             if (Tile::IN_TURN && threadIdx.x % WARPGROUP == 0) {
                 RingPosition<Tile::STAGES> ahead = stages;
                 for (int stage = 0; stage < residual_stages; ++stage) {
@@ -113,7 +140,7 @@ template <class Tile>
 __device__ __forceinline__ void init_barriers(const SharedLayout<Tile> &shared) {
     for (int stage = 0; stage < Tile::STAGES; ++stage) {
         barrier_init(shared.full(stage), 1);
-        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER);
+        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER * Tile::REPORTING_WARPS);
     }
     for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
         for (int buffer = 0; buffer < Tile::BUFFERS; ++buffer) {

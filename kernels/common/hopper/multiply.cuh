@@ -1,4 +1,4 @@
-// The main loop of a Hopper matrix kernel: A and W of a tile come slab after slab, 64 columns of K
+// The main loop of a Hopper matrix kernel: A and W of a tile come slab after slab, 128 bytes of K
 // each, through a ring of shared stages that one thread fills by bulk copies and two warpgroups
 // multiply from. The ring does not stop between tiles: while the consumers finish one, it fills
 // with the next one's first slabs.
@@ -9,6 +9,7 @@
 #include "tensor_map.cuh"
 #include "tile.cuh"
 #include "wgmma.cuh"
+#include "wgmma_e4m3.cuh"
 
 #include <cstdint>
 
@@ -39,14 +40,14 @@ __device__ __forceinline__ void load_residual(const SharedLayout<Tile> &shared,
 }
 
 // Fills the ring for all tiles of this block; called by one thread. `weight` are maps per segment
-// with boxes of 64 columns x SHARED_N rows.
+// with boxes of Tile::K columns x SHARED_N rows.
 template <class Tile, class Problem>
 __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
                                             const Problem &problem, const TensorMap *weights,
                                             TileSchedule<Tile> schedule, int slabs) {
     constexpr uint16_t ALL_BLOCKS = (1 << Tile::CLUSTER) - 1;
     const int rank = static_cast<int>(cluster_rank());
-    const uint32_t part_offset = rank * Tile::SHARED_N * Tile::K * 2;
+    const uint32_t part_offset = rank * Tile::SHARED_N * Tile::SLAB_BYTES;
     RingPosition<Tile::STAGES> ring;
     for (; !schedule.done(); schedule.advance()) {
         const HopperPosition at = schedule.position();
@@ -58,7 +59,11 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
             // consumers report to all blocks of the cluster.
             barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
             const uint32_t full = shared.full(ring.slot);
-            barrier_arrive_expect(full, Tile::STAGE_BYTES);
+            barrier_arrive_expect(full, Tile::STAGE_BYTES + Tile::SLAB_SCALE_BYTES);
+            if constexpr (Tile::SCALES == Scales::BLOCKS) {
+                problem.load_slab_scales(shared.slab_scales(ring.slot), full, at.segment, at.row,
+                                         slab);
+            }
             problem.load_a(shared.a(ring.slot), full, at.segment, at.row, slab * Tile::K);
             load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,
                                slab * Tile::K, ALL_BLOCKS);
@@ -74,7 +79,11 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
 // none reads the stage any more.
 template <class Tile>
 __device__ __forceinline__ void release_stage(const SharedLayout<Tile> &shared, uint32_t stage) {
-    const uint32_t thread = threadIdx.x % WARPGROUP;
+    constexpr int EACH = WARPGROUP / Tile::REPORTING_WARPS;
+    if (EACH == 32) {
+        __syncwarp();
+    }
+    const uint32_t thread = threadIdx.x % EACH;
     if (thread < Tile::CLUSTER) {
         barrier_arrive_at(shared.empty(stage), thread);
     }
@@ -90,7 +99,7 @@ template <class Tile, class Queued>
 __device__ __forceinline__ void multiply(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared,
                                          int consumer, RingPosition<Tile::STAGES> &ring, int slabs,
                                          const Queued &queued) {
-    const uint32_t a_offset = Tile::IN_TURN ? 0 : consumer * Tile::CONSUMER_M * Tile::K * 2;
+    const uint32_t a_offset = Tile::IN_TURN ? 0 : consumer * Tile::CONSUMER_M * Tile::SLAB_BYTES;
     uint32_t previous = 0;
 #pragma unroll 1
     for (int slab = 0; slab < slabs; ++slab) {
@@ -99,12 +108,12 @@ __device__ __forceinline__ void multiply(HopperSums<Tile> &sums, const SharedLay
         const uint64_t b = operand_descriptor(shared.b(ring.slot));
         products_fence();
 #pragma unroll
-        for (int step = 0; step < Tile::K / 16; ++step) {
+        for (int step = 0; step < Tile::SLAB_BYTES / 32; ++step) {
 #pragma unroll
             for (int chain = 0; chain < Tile::CHAINS; ++chain) {
-                Products<Tile::N>::multiply(sums[chain],
-                                            a + chain * NEXT_64_ROWS + step * NEXT_16_COLUMNS,
-                                            b + step * NEXT_16_COLUMNS, step > 0 || slab > 0);
+                Products<Tile::OPERAND, Tile::N>::multiply(
+                    sums[chain], a + chain * NEXT_64_ROWS + step * NEXT_32_BYTES,
+                    b + step * NEXT_32_BYTES, step > 0 || slab > 0);
             }
         }
         products_commit();

@@ -20,13 +20,34 @@ constexpr int CONSUMERS = 2;
 // its tile while the other multiplies.
 enum class Consumers { TOGETHER, IN_TURN };
 
-// K columns of A and of W pass through STAGES buffers at a time. The output leaves in chunks of 64
-// rows x CHUNK_COLUMNS, through BUFFERS buffers per consumer.
+// What A and W are made of.
+enum class Operand { BF16, E4M3 };
+
+// What A's values are scaled by. ROWS: a factor per row, which is left to the finished sums.
+// BLOCKS: one per row and slab of K, by which each slab's products are multiplied before they are
+// added up.
+enum class Scales { NONE, ROWS, BLOCKS };
+
+template <Operand OPERAND_, Scales SCALES_, int OUTPUT_BYTES_> struct TileFormat {
+    static constexpr Operand OPERAND = OPERAND_;
+    static constexpr Scales SCALES = SCALES_;
+    static constexpr int OUTPUT_BYTES = OUTPUT_BYTES_; // of an element
+};
+using Bf16Format = TileFormat<Operand::BF16, Scales::NONE, 2>;
+
+// K columns of A and of W, rows of 128 bytes, pass through STAGES buffers at a time. The output
+// leaves in chunks of 64 rows x CHUNK_COLUMNS, through BUFFERS buffers per consumer.
 template <int M_, int N_, int STAGES_, int CHUNK_COLUMNS_, int BUFFERS_,
-          Consumers WORK = Consumers::TOGETHER>
+          Consumers WORK = Consumers::TOGETHER, class FORMAT = Bf16Format>
 struct HopperTile {
-    static constexpr int M = M_, N = N_, K = 64, STAGES = STAGES_, CLUSTER = 2;
+    static constexpr Operand OPERAND = FORMAT::OPERAND;
+    static constexpr Scales SCALES = FORMAT::SCALES;
+    static constexpr int SLAB_BYTES = 128;
+    static constexpr int M = M_, N = N_, STAGES = STAGES_, CLUSTER = 2;
+    static constexpr int K = OPERAND == Operand::BF16 ? SLAB_BYTES / 2 : SLAB_BYTES;
     static constexpr int CHUNK_COLUMNS = CHUNK_COLUMNS_, BUFFERS = BUFFERS_;
+    static constexpr int CHUNK_ROW_BYTES = CHUNK_COLUMNS * FORMAT::OUTPUT_BYTES;
+    static constexpr int GROUP_COLUMNS = 32 / FORMAT::OUTPUT_BYTES; // of one stmatrix
     static constexpr int THREADS = WARPGROUP * (1 + CONSUMERS);
 
     // A consumer's rows, and how many products of 64 rows cover them.
@@ -41,20 +62,27 @@ struct HopperTile {
     // Each block loads its part of W's rows into all blocks of the cluster.
     static constexpr int SHARED_N = N / CLUSTER;
 
-    static constexpr uint32_t A_BYTES = M * K * 2, B_BYTES = N * K * 2;
+    static constexpr uint32_t A_BYTES = M * SLAB_BYTES, B_BYTES = N * SLAB_BYTES;
     static constexpr uint32_t STAGE_BYTES = A_BYTES + B_BYTES;
-    static constexpr uint32_t CHUNK_BYTES = 64 * CHUNK_COLUMNS * 2;
+    static constexpr uint32_t CHUNK_BYTES = 64 * CHUNK_ROW_BYTES;
+    // Scales of A's rows, an f32 each: of a stage's slab, or of a tile.
+    static constexpr uint32_t SLAB_SCALE_BYTES = SCALES == Scales::BLOCKS ? M * 4 : 0;
+    static constexpr uint32_t ROW_SCALE_BYTES = SCALES == Scales::ROWS ? M * 4 : 0;
+    // Warps of a consumer that report when they are done with a stage. Products are a warpgroup's,
+    // of which one warp can speak for all; scales every warp reads by itself.
+    static constexpr int REPORTING_WARPS = SCALES == Scales::BLOCKS ? WARPGROUP / 32 : 1;
     // The residual comes through the ring, after the tile's slabs: chunks of each consumer in turn.
     static constexpr int READERS = IN_TURN ? 1 : CONSUMERS; // consumers per tile
     static constexpr int RESIDUAL_CHUNKS = STAGE_BYTES / CHUNK_BYTES / READERS; // each, per stage
     static constexpr int RESIDUAL_STAGES = (CHUNKS + RESIDUAL_CHUNKS - 1) / RESIDUAL_CHUNKS;
-    // Bias and gate of each tile at work.
+    // Bias and gate of each tile at work, and its rows' scales.
     static constexpr int TILES_AT_WORK = IN_TURN ? CONSUMERS : 1;
-    static constexpr uint32_t VECTOR_BYTES = N / 2 * 16;
+    static constexpr uint32_t VECTOR_BYTES = N / 2 * 16 + ROW_SCALE_BYTES;
 
     // Shared memory, from its first byte on.
     static constexpr uint32_t CHUNK_OFFSET = STAGES * STAGE_BYTES;
-    static constexpr uint32_t VECTOR_OFFSET = CHUNK_OFFSET + CONSUMERS * BUFFERS * CHUNK_BYTES;
+    static constexpr uint32_t SLAB_SCALE_OFFSET = CHUNK_OFFSET + CONSUMERS * BUFFERS * CHUNK_BYTES;
+    static constexpr uint32_t VECTOR_OFFSET = SLAB_SCALE_OFFSET + STAGES * SLAB_SCALE_BYTES;
     static constexpr uint32_t BARRIER_OFFSET = VECTOR_OFFSET + TILES_AT_WORK * VECTOR_BYTES;
     static constexpr uint32_t BARRIERS =
         2 * (STAGES + CONSUMERS * BUFFERS + TILES_AT_WORK) + CONSUMERS;
@@ -62,7 +90,8 @@ struct HopperTile {
 
     static_assert(CONSUMER_M % 64 == 0 && N % 8 == 0 && N <= 256, "what wgmma multiplies");
     static_assert(M <= 256, "what one bulk copy loads");
-    static_assert(N % CHUNK_COLUMNS == 0 && CHUNK_COLUMNS % 16 == 0, "chunks of whole stmatrix");
+    static_assert(N % CHUNK_COLUMNS == 0 && CHUNK_COLUMNS % GROUP_COLUMNS == 0,
+                  "chunks of whole stmatrix");
     static_assert(N % CLUSTER == 0 && SHARED_N % 8 == 0, "the swizzle repeats every 8 rows");
     static_assert(CHUNK_BYTES % 1024 == 0, "chunk buffers keep the swizzle's phase");
     static_assert(SHARED_BYTES <= 232448, "what a block can have");
@@ -76,6 +105,9 @@ template <class Tile> struct SharedLayout {
         return base + stage * Tile::STAGE_BYTES;
     }
     __device__ __forceinline__ uint32_t b(int stage) const { return a(stage) + Tile::A_BYTES; }
+    __device__ __forceinline__ uint32_t slab_scales(int stage) const {
+        return base + Tile::SLAB_SCALE_OFFSET + stage * Tile::SLAB_SCALE_BYTES;
+    }
     __device__ __forceinline__ uint32_t residual(int stage, int reader, int chunk) const {
         return a(stage) + (reader * Tile::RESIDUAL_CHUNKS + chunk) * Tile::CHUNK_BYTES;
     }

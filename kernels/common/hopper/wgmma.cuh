@@ -3,20 +3,23 @@
 // + 8 of the columns 8 j + 2 q and + 1: sums[4 j + 2 * (second row) + (second column)].
 #pragma once
 
+#include "tile.cuh"
+
 #include <cstdint>
 
 namespace flux_rt {
 
-// Describes rows of 64 bf16 (128 bytes, 128-byte swizzle; groups of 8 rows, 1,024 bytes, follow
-// each other) from shared address `tile` on, aligned to 1,024 bytes.
+// Describes rows of 128 bytes, 64 bf16 (128-byte swizzle; groups of 8 rows, 1,024 bytes, follow
+// each other), from shared address `tile` on, aligned to 1,024 bytes.
 __device__ __forceinline__ uint64_t operand_descriptor(uint32_t tile) {
     constexpr uint64_t SWIZZLE_128 = 1ull << 62, GROUP_STRIDE = 1024ull >> 4 << 32,
                        UNUSED = 1ull << 16;
     return SWIZZLE_128 | GROUP_STRIDE | UNUSED | ((tile & 0x3ffff) >> 4);
 }
 
-// What to add to a descriptor for the next 16 columns, or the next 64 rows.
-constexpr uint64_t NEXT_16_COLUMNS = 32 >> 4, NEXT_64_ROWS = 64 * 128 >> 4;
+// What to add to a descriptor for the next 32 bytes of the rows, which are the K of a product (16
+// bf16), or the next 64 rows.
+constexpr uint64_t NEXT_32_BYTES = 32 >> 4, NEXT_64_ROWS = 64 * 128 >> 4;
 
 // Before the first product, and again once ordinary code has touched the sums.
 __device__ __forceinline__ void products_fence() {
@@ -43,9 +46,9 @@ template <int COUNT> __device__ __forceinline__ void pin(float (&sums)[COUNT]) {
 
 // multiply(): sums = A B^T, and + sums if `accumulate`. The bodies below differ only in N, which is
 // in the instruction's name and in the number of its operands.
-template <int N> struct Products;
+template <Operand OPERAND, int N> struct Products;
 
-template <> struct Products<128> {
+template <> struct Products<Operand::BF16, 128> {
     __device__ static __forceinline__ void multiply(float (&d)[64], uint64_t a, uint64_t b,
                                                     bool accumulate) {
         asm volatile(
@@ -75,7 +78,7 @@ template <> struct Products<128> {
     }
 };
 
-template <> struct Products<144> {
+template <> struct Products<Operand::BF16, 144> {
     __device__ static __forceinline__ void multiply(float (&d)[72], uint64_t a, uint64_t b,
                                                     bool accumulate) {
         asm volatile(
@@ -107,7 +110,7 @@ template <> struct Products<144> {
     }
 };
 
-template <> struct Products<192> {
+template <> struct Products<Operand::BF16, 192> {
     __device__ static __forceinline__ void multiply(float (&d)[96], uint64_t a, uint64_t b,
                                                     bool accumulate) {
         asm volatile(
@@ -144,7 +147,7 @@ template <> struct Products<192> {
     }
 };
 
-template <> struct Products<256> {
+template <> struct Products<Operand::BF16, 256> {
     __device__ static __forceinline__ void multiply(float (&d)[128], uint64_t a, uint64_t b,
                                                     bool accumulate) {
         asm volatile(
