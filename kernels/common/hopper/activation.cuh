@@ -17,4 +17,15 @@ __device__ __forceinline__ float gelu_tanh_by_sigmoid(float x) {
     return x * quotient;
 }
 
+// The same with one special function, whose error is up to 2^-11: off by 2.5e-4 |x|, for results
+// that keep fewer bits.
+__device__ __forceinline__ float gelu_tanh_approximate(float x) {
+    constexpr float SQRT_2_OVER_PI = 0.79788456080286535588f;
+    const float inner = fmaf(0.044715f * SQRT_2_OVER_PI, x * x, SQRT_2_OVER_PI);
+    float tangent;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(tangent) : "f"(inner * x));
+    const float half = 0.5f * x;
+    return fmaf(half, tangent, half);
+}
+
 } // namespace flux_rt
