@@ -143,7 +143,7 @@ class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
 };
 
 // With GELU, to e4m3 in blocks. Where the tensor cores wait for it, GELU is an approximation whose
-// error is far below what e4m3 rounds off.
+// error is small beside what e4m3 rounds off the larger values of a block.
 class GeluFp8Problem : public LinearFp8Problem {
   public:
     __device__ __forceinline__ explicit GeluFp8Problem(const GemmFp8Sm90Params &params)
