@@ -27,7 +27,13 @@ pub enum Output<'a> {
     /// As it is.
     Act(MatrixMut<'a, Act>),
     /// Quantised once it is finished.
-    Fp8(QuantizedMut<'a>),
+    Fp8 {
+        /// What is written.
+        out: QuantizedMut<'a>,
+        /// Of the same shape: where a kernel that cannot quantise by itself leaves what is quantised
+        /// then.
+        staging: Option<MatrixMut<'a, Act>>,
+    },
 }
 
 impl<'a> From<Matrix<'a, Act>> for Input<'a> {
@@ -50,12 +56,12 @@ impl<'a> From<MatrixMut<'a, Act>> for Output<'a> {
 
 impl<'a> From<QuantizedMut<'a>> for Output<'a> {
     fn from(matrix: QuantizedMut<'a>) -> Self {
-        Self::Fp8(matrix)
+        Self::Fp8 { out: matrix, staging: None }
     }
 }
 
 /// No kernel of this GPU takes e4m3 operands.
-fn no_fp8(op: &str) -> Error {
+pub(crate) fn no_fp8(op: &str) -> Error {
     let reason = format!(
         "{op}: expected operands in bf16, found e4m3, for which this program has no kernel on this \
          GPU; modes original and XL work everywhere"
@@ -92,20 +98,12 @@ impl<'a> Input<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// For kernels of activations alone.
-    pub(crate) fn act(self, op: &'static str) -> Result<MatrixMut<'a, Act>> {
-        match self {
-            Self::Act(matrix) => Ok(matrix),
-            Self::Fp8(_) => Err(no_fp8(op)),
-        }
-    }
-
     /// `[M, N]`.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {
         match self {
             Self::Act(matrix) => matrix.shape(),
-            Self::Fp8(matrix) => matrix.shape(),
+            Self::Fp8 { out, .. } => out.shape(),
         }
     }
 
@@ -114,7 +112,7 @@ impl<'a> Output<'a> {
     pub fn device(&self) -> Device {
         match self {
             Self::Act(matrix) => matrix.device(),
-            Self::Fp8(matrix) => matrix.values.device(),
+            Self::Fp8 { out, .. } => out.values.device(),
         }
     }
 
@@ -122,7 +120,10 @@ impl<'a> Output<'a> {
     pub fn reborrow(&mut self) -> Output<'_> {
         match self {
             Self::Act(matrix) => Output::Act(matrix.reborrow()),
-            Self::Fp8(matrix) => Output::Fp8(matrix.reborrow()),
+            Self::Fp8 { out, staging } => Output::Fp8 {
+                out: out.reborrow(),
+                staging: staging.as_mut().map(MatrixMut::reborrow),
+            },
         }
     }
 
@@ -131,7 +132,10 @@ impl<'a> Output<'a> {
     pub fn rows(self, rows: Range<usize>) -> Self {
         match self {
             Self::Act(matrix) => Self::Act(matrix.rows(rows)),
-            Self::Fp8(matrix) => Self::Fp8(matrix.rows(rows)),
+            Self::Fp8 { out, staging } => Self::Fp8 {
+                out: out.rows(rows.clone()),
+                staging: staging.map(|staging| staging.rows(rows)),
+            },
         }
     }
 }

@@ -26,7 +26,8 @@ pub enum Scaling {
 pub struct Quantized {
     /// `[M, K]` in e4m3.
     values: Tensor<u8, 2>,
-    /// `[1 or ceil(K / 128), M]`: the rows of a tile are neighbours.
+    /// `[1 or ceil(K / 128), M or more]`: the rows of a tile are neighbours, and each row of scales
+    /// begins at a multiple of 16 bytes, as bulk copies need it.
     scales: Tensor<f32, 2>,
     scaling: Scaling,
 }
@@ -59,7 +60,7 @@ impl Quantized {
     /// # Errors
     /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
     pub fn empty(device: &Device, [rows, columns]: [usize; 2], scaling: Scaling) -> Result<Self> {
-        let scales = [blocks(scaling, &(0..columns)).len(), rows];
+        let scales = scales_shape([rows, columns], scaling);
         Ok(Self {
             values: Tensor::empty(device, [rows, columns])?,
             scales: Tensor::empty(device, scales)?,
@@ -70,7 +71,7 @@ impl Quantized {
     /// A matrix of zeros in host memory.
     #[must_use]
     pub fn zeros([rows, columns]: [usize; 2], scaling: Scaling) -> Self {
-        let scales = [blocks(scaling, &(0..columns)).len(), rows];
+        let scales = scales_shape([rows, columns], scaling);
         Self { values: Tensor::zeros([rows, columns]), scales: Tensor::zeros(scales), scaling }
     }
 
@@ -88,15 +89,22 @@ impl Quantized {
     #[must_use]
     pub fn view(&self) -> QuantizedRef<'_> {
         let Self { values, scales, scaling } = self;
-        QuantizedRef { values: values.matrix(), scales: scales.matrix(), scaling: *scaling }
+        let (values, [rows, _]) = (values.matrix(), values.shape());
+        QuantizedRef { values, scales: scales.matrix().columns(0..rows), scaling: *scaling }
     }
 
     /// The whole of it, to write.
     pub fn view_mut(&mut self) -> QuantizedMut<'_> {
         let Self { values, scales, scaling } = self;
-        let (values, scales) = (values.matrix_mut(), scales.matrix_mut());
+        let [rows, _] = values.shape();
+        let (values, scales) = (values.matrix_mut(), scales.matrix_mut().columns(0..rows));
         QuantizedMut { values, scales, scaling: *scaling }
     }
+}
+
+/// What holds the scales of a matrix.
+fn scales_shape([rows, columns]: [usize; 2], scaling: Scaling) -> [usize; 2] {
+    [blocks(scaling, &(0..columns)).len(), rows.next_multiple_of(4)]
 }
 
 /// The scales of a range of columns, which starts where a block does.

@@ -46,7 +46,9 @@ pub fn attention<'out>(
         expect_shape(OP, "bias", bias.shape(), [heads, (2 * seq).saturating_sub(1)])?;
     }
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::attention::attention(&cuda, &out.act(OP)?, qkv, mask, scale);
+        return cuda::quantize::through_staging(&cuda, OP, &out, |out| {
+            cuda::attention::attention(&cuda, out, qkv, mask, scale)
+        });
     }
     with_output(out, |mut out| cpu::attention::attention(&mut out, qkv, mask, scale));
     Ok(())

@@ -185,7 +185,6 @@ fn multiply(
         }
     }
     if let Device::Cuda(cuda) = out.device() {
-        let (out, a) = (out.act(OP)?, a.act(OP)?);
         return cuda::gemm::gemm(&cuda, &out, difference, a, residual, segments, activation);
     }
     for segment in segments {

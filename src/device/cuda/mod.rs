@@ -53,7 +53,9 @@ pub use profile::KernelTime;
 pub use profile::Profile;
 pub use profile::Profiled;
 pub use profile::Work;
+pub(crate) use tensor_map::MapElement;
 pub(crate) use tensor_map::MapLayout;
+pub(crate) use tensor_map::Mapped;
 pub(crate) use tensor_map::Swizzle;
 pub(crate) use tensor_map::TensorMap;
 

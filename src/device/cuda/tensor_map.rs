@@ -3,6 +3,8 @@
 
 use cudarc::driver::sys;
 
+use crate::device::Act;
+use crate::device::Element;
 use crate::device::cuda::Cuda;
 use crate::device::cuda::driver::call;
 use crate::error::Result;
@@ -21,16 +23,58 @@ pub(crate) enum Swizzle {
     Bytes128,
 }
 
-/// A tensor of bf16 elements as a map sees it, innermost dimension first.
+/// What a map's elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MapElement {
+    /// e4m3, of which copies know the size alone.
+    Byte,
+    /// bf16.
+    Bf16,
+    /// f32.
+    F32,
+}
+
+impl MapElement {
+    /// Bytes of one.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Elements that bulk copies move.
+pub(crate) trait Mapped: Element {
+    /// What maps call it.
+    const ELEMENT: MapElement;
+}
+
+impl Mapped for Act {
+    const ELEMENT: MapElement = MapElement::Bf16;
+}
+
+impl Mapped for u8 {
+    const ELEMENT: MapElement = MapElement::Byte;
+}
+
+impl Mapped for f32 {
+    const ELEMENT: MapElement = MapElement::F32;
+}
+
+/// A tensor as a map sees it, innermost dimension first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MapLayout<const R: usize> {
+    /// What it is a tensor of.
+    pub(crate) element: MapElement,
     /// Of the first element; a multiple of 16.
     pub(crate) address: u64,
     /// Elements. What is outside reads as 0 and is not written.
     pub(crate) sizes: [usize; R],
-    /// Elements from one to the next; the first is 1, the others are multiples of 8.
+    /// Elements from one to the next; the first is 1, the others are multiples of 16 bytes.
     pub(crate) strides: [usize; R],
-    /// Elements of a copy: at most 64 of the innermost dimension, 256 of the others.
+    /// Elements of a copy: at most 256 of a dimension, of the innermost 128 bytes where it is swizzled.
     pub(crate) tile: [usize; R],
     /// How a copy lies in shared memory.
     pub(crate) swizzle: Swizzle,
@@ -45,15 +89,21 @@ impl Cuda {
     pub(crate) fn tensor_map<const R: usize>(&self, layout: &MapLayout<R>) -> Result<TensorMap> {
         self.make_current()?;
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
-        let MapLayout { address, sizes, strides, tile, swizzle } = *layout;
+        let MapLayout { element, address, sizes, strides, tile, swizzle } = *layout;
         let tile = tile.map(|side| u32::try_from(side).unwrap_or(u32::MAX));
         let swizzle = match swizzle {
             Swizzle::None => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
             Swizzle::Bytes128 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
         };
+        let size = element.size();
+        let element = match element {
+            MapElement::Byte => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+            MapElement::Bf16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            MapElement::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+        };
         let sizes = sizes.map(|size| size as u64);
         // In bytes, and without that of the innermost dimension.
-        let strides = strides.map(|stride| 2 * stride as u64);
+        let strides = strides.map(|stride| (size * stride) as u64);
         let steps = [1; R];
         // SAFETY: writes the map, reads R sizes, R - 1 strides, R tile sizes and R steps; nothing of the
         // tensor itself is touched.
@@ -62,7 +112,7 @@ impl Cuda {
                 self.driver,
                 cuTensorMapEncodeTiled(
                     &mut map,
-                    sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                    element,
                     u32::try_from(R).unwrap_or_default(),
                     address as *mut std::ffi::c_void,
                     sizes.as_ptr(),

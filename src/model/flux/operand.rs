@@ -73,7 +73,11 @@ impl AttentionMlp {
         let columns = 0..self.hidden;
         match precision {
             Precision::Bf16 => Ok(self.act.matrix_mut().columns(columns).into()),
-            Precision::Fp8 => Ok(self.fp8_mut()?.view_mut().columns(columns).into()),
+            Precision::Fp8 => {
+                let out = self.fp8.as_mut().ok_or_else(no_buffer)?.view_mut();
+                let staging = self.act.matrix_mut().columns(columns.clone());
+                Ok(Output::Fp8 { out: out.columns(columns), staging: Some(staging) })
+            }
         }
     }
 
@@ -85,10 +89,11 @@ impl AttentionMlp {
                 Ok(self.act.matrix_mut().columns(self.hidden..end).into())
             }
             Precision::Fp8 => {
-                let start = aligned(self.hidden);
-                let whole = self.fp8_mut()?.view_mut();
-                let [_, end] = whole.shape();
-                Ok(whole.columns(start..end).into())
+                let out = self.fp8.as_mut().ok_or_else(no_buffer)?.view_mut();
+                let [[_, end], [_, act_end]] = [out.shape(), self.act.shape()];
+                let staging = self.act.matrix_mut().columns(self.hidden..act_end);
+                let out = out.columns(aligned(self.hidden)..end);
+                Ok(Output::Fp8 { out, staging: Some(staging) })
             }
         }
     }
@@ -127,10 +132,6 @@ impl AttentionMlp {
 
     fn fp8(&self) -> Result<&Quantized> {
         self.fp8.as_ref().ok_or_else(no_buffer)
-    }
-
-    fn fp8_mut(&mut self) -> Result<&mut Quantized> {
-        self.fp8.as_mut().ok_or_else(no_buffer)
     }
 }
 

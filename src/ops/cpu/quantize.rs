@@ -87,7 +87,7 @@ pub(crate) fn with_input<R>(input: &Input<'_>, body: impl FnOnce(Matrix<'_, Act>
 pub(crate) fn with_output(out: Output<'_>, body: impl FnOnce(MatrixMut<'_, Act>)) {
     match out {
         Output::Act(matrix) => body(matrix),
-        Output::Fp8(matrix) => {
+        Output::Fp8 { out: matrix, .. } => {
             let [rows, width] = matrix.shape();
             let mut wide = vec![0.0; rows * width];
             body(MatrixMut::new(&mut wide, rows, width));

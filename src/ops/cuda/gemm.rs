@@ -1,13 +1,16 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
+mod fp8;
 pub(super) mod sm90;
 
 use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Cuda;
+use crate::device::Input;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::device::Tensor;
 use crate::device::Work;
 use crate::error::Result;
@@ -17,6 +20,7 @@ use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::quantize::through_staging;
 use crate::ops::cuda::tile;
 use crate::ops::cuda::tile::Tile;
 use crate::ops::expect;
@@ -118,12 +122,7 @@ impl<'a> Product<'a> {
         let pair = pair(OP, segments)?;
         let weights = pair.map(|segment| bf16_weight(OP, &segment.linear.weight));
         let [first_weight, second_weight] = weights;
-        let gates = pair.map(|segment| segment.gate);
-        expect_gates(gates)?;
-        let gate = gates[0].or(gates[1]);
-        let column = |gate: Option<ModulationVector<'_>>| {
-            gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column))
-        };
+        let gates = Gates::of(pair)?;
         let product = Self {
             out,
             difference,
@@ -131,11 +130,11 @@ impl<'a> Product<'a> {
             residual,
             split: pair[0].rows.end,
             weight: [first_weight?, second_weight?],
-            bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
-            gate_table: gate.map_or(0, |gate| gate.table.cuda_address()),
-            step: gate.map_or(0, |gate| gate.step.cuda_address()),
-            gate_stride: int(OP, "gate", gate.map_or(0, |gate| gate.table.shape()[1]))?,
-            gate_column: [column(gates[0])?, column(gates[1])?],
+            bias: biases(pair),
+            gate_table: gates.table,
+            step: gates.step,
+            gate_stride: gates.stride,
+            gate_column: gates.column,
             activation,
         };
         let strides = product.operands().map(stride_of);
@@ -154,7 +153,71 @@ impl<'a> Product<'a> {
     }
 }
 
+/// Addresses of the biases, 0 for none.
+pub(super) fn biases(pair: [&Segment<'_>; 2]) -> [u64; 2] {
+    pair.map(|segment| address_or_null(segment.linear.bias.as_ref()))
+}
+
+/// The gates of a product as kernels take them.
+struct Gates {
+    /// Addresses, 0 where there are none.
+    table: u64,
+    step: u64,
+    stride: i32,
+    /// Negative where a segment has none.
+    column: [i32; 2],
+}
+
+impl Gates {
+    fn of(pair: [&Segment<'_>; 2]) -> Result<Self> {
+        let gates = pair.map(|segment| segment.gate);
+        expect_gates(gates)?;
+        let gate = gates[0].or(gates[1]);
+        let column = |gate: Option<ModulationVector<'_>>| {
+            gate.map_or(Ok(-1), |gate| int(OP, "gate", gate.column))
+        };
+        Ok(Self {
+            table: gate.map_or(0, |gate| gate.table.cuda_address()),
+            step: gate.map_or(0, |gate| gate.step.cuda_address()),
+            stride: int(OP, "gate", gate.map_or(0, |gate| gate.table.shape()[1]))?,
+            column: [column(gates[0])?, column(gates[1])?],
+        })
+    }
+}
+
+/// A product whose operands are in whatever precision.
 pub(crate) fn gemm(
+    cuda: &Arc<Cuda>,
+    out: &Output<'_>,
+    difference: Option<Difference<'_>>,
+    a: Input<'_>,
+    residual: Option<Matrix<'_, Act>>,
+    segments: &[Segment<'_>],
+    activation: Activation,
+) -> Result<()> {
+    let [rows, columns] = out.shape();
+    if rows == 0 || columns == 0 {
+        return Ok(());
+    }
+    let a = match a {
+        Input::Fp8(a) => a,
+        Input::Act(a) => {
+            return through_staging(cuda, OP, out, |out| {
+                act_gemm(cuda, out, difference, a, residual, segments, activation)
+            });
+        }
+    };
+    fp8::gemm(cuda, out, &a, residual, pair(OP, segments)?, activation)?;
+    match (difference, out) {
+        (Some(Difference { out: change, from }), Output::Act(out)) => {
+            add_scaled(cuda, &change, out.as_ref(), from, -1.0)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of activations.
+fn act_gemm(
     cuda: &Arc<Cuda>,
     out: &MatrixMut<'_, Act>,
     difference: Option<Difference<'_>>,
@@ -163,11 +226,8 @@ pub(crate) fn gemm(
     segments: &[Segment<'_>],
     activation: Activation,
 ) -> Result<()> {
-    let [rows, columns] = out.shape();
+    let [rows, _] = out.shape();
     let [_, k] = a.shape();
-    if rows == 0 || columns == 0 {
-        return Ok(());
-    }
     let pair = difference.as_ref().map(|change| [change.out.as_ref(), change.from]);
     let product = Product::new(out.as_ref(), pair, a, residual, segments, activation)?;
     cuda.note_input(OP, a.cuda_address(), [rows, k, a.stride()])?;

@@ -62,7 +62,7 @@ pub(crate) fn layernorm_modulate(
     }
     let (entry, address, stride, scales, bytes) = match out {
         Output::Act(out) => (OP, out.as_ref().cuda_address(), out.stride(), 0, 2),
-        Output::Fp8(out) => {
+        Output::Fp8 { out, .. } => {
             let one = out.scaling == Scaling::Row;
             expect(OP, "out", one, || ("a scale for a row".into(), "scales of blocks".into()))?;
             let scales = out.scales.as_ref().cuda_address();

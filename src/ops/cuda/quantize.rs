@@ -5,9 +5,12 @@ use std::sync::Arc;
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::device::QuantizedMut;
 use crate::device::Scaling;
 use crate::device::Work;
+use crate::device::operand::no_fp8;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
 use crate::ops::cuda::int;
@@ -27,6 +30,27 @@ kernel_params!(Params, 48, {
     40 x_stride: i32,
     44 reserved: i32,
 });
+
+/// Lets `write` make activations: the output itself, or where it is to be quantised its staging, which
+/// then is.
+///
+/// # Errors
+/// [`crate::Error::Device`] for an output without staging.
+pub(crate) fn through_staging(
+    cuda: &Arc<Cuda>,
+    op: &'static str,
+    out: &Output<'_>,
+    write: impl FnOnce(&MatrixMut<'_, Act>) -> Result<()>,
+) -> Result<()> {
+    match out {
+        Output::Act(out) => write(out),
+        Output::Fp8 { out, staging: Some(staging) } => {
+            write(staging)?;
+            quantize(cuda, out, staging.as_ref())
+        }
+        Output::Fp8 { staging: None, .. } => Err(no_fp8(op)),
+    }
+}
 
 pub(crate) fn quantize(cuda: &Arc<Cuda>, out: &QuantizedMut<'_>, x: Matrix<'_, Act>) -> Result<()> {
     let [rows, columns] = x.shape();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Cuda;
+use crate::device::MapElement;
 use crate::device::MapLayout;
 use crate::device::MatrixMut;
 use crate::device::Swizzle;
@@ -54,6 +55,7 @@ pub(super) fn attention(
     }
     let width = 3 * heads * HEAD;
     let map = cuda.tensor_map(&MapLayout {
+        element: MapElement::Bf16,
         address: qkv.cuda_address(),
         sizes: [width, seq],
         strides: [1, width],

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Cuda;
+use crate::device::MapElement;
 use crate::device::MapLayout;
 use crate::device::Swizzle;
 use crate::device::Tensor;
@@ -86,6 +87,7 @@ pub(super) fn conv2d(
         let [height, width, channels] = image.shape();
         let [tile_height, tile_width] = patch(rows);
         let map = cuda.tensor_map(&MapLayout {
+            element: MapElement::Bf16,
             address: image.cuda_address(),
             sizes: [channels, width, height],
             strides: [1, channels, width * channels],
@@ -99,6 +101,7 @@ pub(super) fn conv2d(
         a: image(x, tile.rows)?,
         weight: weight_maps(
             cuda,
+            MapElement::Bf16,
             [bf16_weight(OP, &conv.weight)?; 2],
             [out_channels, k],
             tile.columns,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Cuda;
+use crate::device::MapElement;
 use crate::device::Matrix;
 use crate::device::Swizzle;
 use crate::device::TensorMap;
@@ -15,12 +16,12 @@ use crate::ops::cuda::gemm::Product;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
-use crate::ops::cuda::tile::hopper::CLUSTER;
 use crate::ops::cuda::tile::hopper::GEMM;
 use crate::ops::cuda::tile::hopper::HopperTile;
 use crate::ops::cuda::tile::hopper::SLAB;
 use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
+use crate::ops::cuda::tile::hopper::quickest;
 use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::gemm::Activation;
 
@@ -59,12 +60,8 @@ fn choose(cuda: &Cuda, product: &Product<'_>) -> Option<&'static HopperTile> {
     {
         return None;
     }
-    let segments = [product.split, rows - product.split];
-    let slots = (cuda.multiprocessors() / CLUSTER).max(1);
-    let cost = |tile: &&HopperTile| {
-        tile.count(segments, columns).div_ceil(slots) * tile.rows * tile.columns
-    };
-    GEMM.iter().filter(|tile| tile.activations.contains(&product.activation)).min_by_key(cost)
+    let tiles = GEMM.iter().filter(|tile| tile.activations.contains(&product.activation));
+    quickest(cuda, tiles, [product.split, rows - product.split], columns)
 }
 
 /// Launches the Hopper kernel where there is one for this product, and says whether it did.
@@ -78,7 +75,7 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Res
     let out = segments.maps(product.out, chunk, swizzle)?;
     let params = Params {
         a: segments.maps(product.a, [tile.rows, SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, product.weight, [columns, k], tile.columns)?,
+        weight: weight_maps(cuda, MapElement::Bf16, product.weight, [columns, k], tile.columns)?,
         out,
         residual: match product.residual {
             Some(residual) => segments.maps(residual, chunk, swizzle)?,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::device::Cuda;
+use crate::device::MapElement;
 use crate::device::Swizzle;
 use crate::device::TensorMap;
 use crate::device::Tier;
@@ -60,7 +61,7 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
     let segments = Segments { cuda, split: inputs.split, rows };
     let params = Params {
         a: segments.maps(inputs.a, [QKV.rows, SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, inputs.weight, [columns, k], QKV.columns)?,
+        weight: weight_maps(cuda, MapElement::Bf16, inputs.weight, [columns, k], QKV.columns)?,
         out: segments.maps(inputs.qkv, [CHUNK_ROWS, QKV.chunk_columns], QKV.chunk_swizzle())?,
         bias: inputs.bias,
         q_norm: inputs.q_norm,

@@ -1,9 +1,10 @@
 //! What launchers of Hopper's matrix kernels share: tensor maps of their operands, and the grid.
 
-use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::Launch;
+use crate::device::MapElement;
 use crate::device::MapLayout;
+use crate::device::Mapped;
 use crate::device::Matrix;
 use crate::device::Swizzle;
 use crate::device::TensorMap;
@@ -12,8 +13,10 @@ use crate::error::Result;
 use crate::ops::cuda::int;
 use crate::ops::gemm::Activation;
 
-/// Columns of A and W that a copy brings: 128 bytes, as wide as the swizzle.
-pub(in crate::ops::cuda) const SLAB: usize = 64;
+/// Bytes of a row of A and W that a copy brings: as wide as the swizzle.
+pub(in crate::ops::cuda) const SLAB_BYTES: usize = 128;
+/// Columns of A and W in bf16 that a copy brings.
+pub(in crate::ops::cuda) const SLAB: usize = SLAB_BYTES / 2;
 /// Rows of `out` and `residual` that a copy moves.
 pub(in crate::ops::cuda) const CHUNK_ROWS: usize = 64;
 /// Blocks of a cluster, below each other.
@@ -88,6 +91,95 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
     },
 ];
 
+/// Of `gemm` over e4m3 with a scale for each row, to bf16.
+pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
+    HopperTile {
+        kernel: "gemm_fp8_sm90_128x256_row",
+        rows: 128,
+        columns: 256,
+        stages: 4,
+        smem_bytes: 232_096,
+        chunk_columns: 64,
+        raster_rows: 12,
+        activations: &[],
+        reason: "least bytes a product",
+    },
+    HopperTile {
+        kernel: "gemm_fp8_sm90_128x192_row",
+        rows: 128,
+        columns: 192,
+        stages: 4,
+        smem_bytes: 217_296,
+        chunk_columns: 64,
+        raster_rows: 9,
+        activations: &[],
+        reason: "its consumers take turns: one finishes while the other multiplies",
+    },
+    HopperTile {
+        kernel: "gemm_fp8_sm90_256x144_row",
+        rows: 256,
+        columns: 144,
+        stages: 4,
+        smem_bytes: 231_712,
+        chunk_columns: 48,
+        raster_rows: 9,
+        activations: &[],
+        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
+    },
+];
+
+/// Of the same with GELU, to e4m3 with scales of blocks.
+pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
+    HopperTile {
+        kernel: "gemm_fp8_sm90_128x128_gelu",
+        rows: 128,
+        columns: 128,
+        stages: 6,
+        smem_bytes: 216_240,
+        chunk_columns: 128,
+        raster_rows: 9,
+        activations: &[],
+        reason: "its consumers take turns: GELU and quantising are hidden",
+    },
+    HopperTile {
+        kernel: "gemm_fp8_sm90_128x256_gelu",
+        rows: 128,
+        columns: 256,
+        stages: 4,
+        smem_bytes: 232_096,
+        chunk_columns: 128,
+        raster_rows: 12,
+        activations: &[],
+        reason: "least bytes a product",
+    },
+];
+
+/// Of `gemm` over e4m3 with scales of blocks, to bf16.
+pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
+    HopperTile {
+        kernel: "gemm_fp8_sm90_256x128_block",
+        rows: 256,
+        columns: 128,
+        stages: 4,
+        smem_bytes: 218_240,
+        chunk_columns: 64,
+        raster_rows: 9,
+        activations: &[],
+        reason: "room in registers for the sums of a block beside those of all",
+    },
+    HopperTile {
+        kernel: "gemm_fp8_sm90_256x144_block",
+        rows: 256,
+        columns: 144,
+        stages: 4,
+        smem_bytes: 222_464,
+        chunk_columns: 48,
+        raster_rows: 9,
+        activations: &[],
+        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
+    },
+];
+
 /// Of `conv2d`: the first for more channels than the second has columns.
 pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
     HopperTile {
@@ -143,7 +235,7 @@ pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
 impl HopperTile {
     /// How a chunk's rows lie in shared memory.
     pub(in crate::ops::cuda) fn chunk_swizzle(&self) -> Swizzle {
-        if self.chunk_columns == 64 { Swizzle::Bytes128 } else { Swizzle::None }
+        if self.chunk_columns == 48 { Swizzle::None } else { Swizzle::Bytes128 }
     }
 
     /// Cluster tiles that cover the rows of each segment and the columns.
@@ -153,16 +245,32 @@ impl HopperTile {
     }
 }
 
+/// The tile that is done first, by waves over the card.
+pub(in crate::ops::cuda) fn quickest<'t>(
+    cuda: &Cuda,
+    tiles: impl IntoIterator<Item = &'t HopperTile>,
+    segments: [usize; 2],
+    columns: usize,
+) -> Option<&'t HopperTile> {
+    let slots = (cuda.multiprocessors() / CLUSTER).max(1);
+    let cost = |tile: &&HopperTile| {
+        tile.count(segments, columns).div_ceil(slots) * tile.rows * tile.columns
+    };
+    tiles.into_iter().min_by_key(cost)
+}
+
 /// The table in words, a line a tile.
 pub(in crate::ops) fn describe() -> Vec<String> {
     let line = |tile: &HopperTile| {
         let HopperTile { kernel, rows, columns, stages, raster_rows, reason, .. } = tile;
         format!(
-            "{kernel:<22} sm90      {rows:>3} x {columns:<3}  {stages} stages  cluster {CLUSTER}  \
+            "{kernel:<27} sm90      {rows:>3} x {columns:<3}  {stages} stages  cluster {CLUSTER}  \
              raster {raster_rows:>2}  {reason}"
         )
     };
-    GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).map(line).collect()
+    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK);
+    let tiles = GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).chain(fp8);
+    tiles.map(line).collect()
 }
 
 /// A cluster of two blocks for each of so many tiles, as far as the card holds them at a time: blocks
@@ -199,9 +307,9 @@ impl Segments<'_> {
     }
 
     /// A map of each range's rows of a matrix, for copies of so many rows and columns.
-    pub(in crate::ops::cuda) fn maps(
+    pub(in crate::ops::cuda) fn maps<T: Mapped>(
         self,
-        matrix: Matrix<'_, Act>,
+        matrix: Matrix<'_, T>,
         [tile_rows, tile_columns]: [usize; 2],
         swizzle: Swizzle,
     ) -> Result<[TensorMap; 2]> {
@@ -209,6 +317,7 @@ impl Segments<'_> {
             let part = matrix.rows(start..end);
             let [height, width] = part.shape();
             self.cuda.tensor_map(&MapLayout {
+                element: T::ELEMENT,
                 address: part.cuda_address(),
                 sizes: [width, height],
                 strides: [1, part.stride()],
@@ -225,20 +334,22 @@ impl Segments<'_> {
     }
 }
 
-/// Maps of two `[N, K]` weights. Each block of a cluster brings one half of a tile's rows and gives it
+/// Maps of two `[N, K]` weights in bf16 or e4m3. Each block of a cluster brings one half of a tile's rows and gives it
 /// to both.
 pub(in crate::ops::cuda) fn weight_maps(
     cuda: &Cuda,
+    element: MapElement,
     addresses: [u64; 2],
     [n, k]: [usize; 2],
     tile_columns: usize,
 ) -> Result<[TensorMap; 2]> {
     let map = |address| {
         cuda.tensor_map(&MapLayout {
+            element,
             address,
             sizes: [k, n],
             strides: [1, k],
-            tile: [SLAB, tile_columns / CLUSTER],
+            tile: [SLAB_BYTES / element.size(), tile_columns / CLUSTER],
             swizzle: Swizzle::Bytes128,
         })
     };
