@@ -9,13 +9,12 @@
 //   attention_sm90_d128   128              229,488
 // 384 threads, clusters of 2 blocks along x. Grid: 2 * min(multiprocessors / 2, ceil(S / 256) * H).
 
+#include "common/hopper/attention_block.cuh"
 #include "common/hopper/attention_load.cuh"
 #include "common/hopper/attention_multiply.cuh"
 #include "common/hopper/attention_output.cuh"
 #include "common/hopper/attention_shape.cuh"
 #include "common/hopper/attention_softmax.cuh"
-#include "common/hopper/cluster.cuh"
-#include "common/hopper/grid.cuh"
 #include "common/hopper/mbarrier.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/wgmma.cuh"
@@ -94,7 +93,7 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
             barrier_arrive_at(shared.empty(stage), threadIdx.x % 128);
         }
     };
-    ConsumerQueries<Shape> queries(shared, consumer);
+    ConsumerQueries<Shape, KeyProducts> queries(shared, consumer);
     RingPosition<Shape::STAGES> ring;
     float scores[Shape::KEYS / 2], out[64];
     uint32_t p[Shape::KEYS / 16][4];
@@ -187,50 +186,12 @@ consume(const AttentionMemory<Shape> &shared, const AttentionSm90Params &params,
 }
 
 template <class Shape>
-__device__ __forceinline__ void init_barriers(const AttentionMemory<Shape> &shared) {
-    for (int stage = 0; stage < Shape::STAGES; ++stage) {
-        barrier_init(shared.full(stage), 1);
-        barrier_init(shared.empty(stage), Shape::CONSUMERS * Shape::CLUSTER);
-    }
-    barrier_init(shared.q_full(), 1);
-    barrier_init(shared.q_empty(), Shape::CONSUMERS * 4); // each warp has read its own rows
-    barrier_init_fence();
-}
-
-template <class Shape>
 __device__ __forceinline__ void attention_sm90(const AttentionSm90Params &params) {
-    const AttentionMemory<Shape> shared;
-    const int tiles =
-        (params.seq + Shape::CLUSTER_QUERIES - 1) / Shape::CLUSTER_QUERIES * params.heads;
-    const int tile_blocks = (params.seq + Shape::KEYS - 1) / Shape::KEYS;
-    // Through a shuffle, the compiler knows that a whole warp takes the same branch.
-    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-    const int lane = threadIdx.x % 32;
-    if (threadIdx.x == 0) {
-        prefetch_map(params.q);
-        prefetch_map(params.kv);
-        init_barriers(shared);
-    }
-    cluster_sync();
-    wait_for_earlier_grids();
-    admit_next_grid(); // there is no room beside this block: its successor starts when it ends
-
-    if (warp < 4) {
-        shrink_registers<Shape::PRODUCER_REGISTERS>();
-        const AttentionSource from{&params.q, &params.kv, params.seq, params.heads};
-        if (warp == 0 && lane == 0) {
-            load_keys<Shape>(shared, from, AttentionSchedule<Shape>(tiles, tile_blocks));
-        } else if (warp == 1 && lane == 0) {
-            load_queries<Shape>(shared, from, AttentionSchedule<Shape>(tiles, tile_blocks));
-        }
-    } else {
-        grow_registers<Shape::CONSUMER_REGISTERS>();
-        consume<Shape>(shared, params, AttentionSchedule<Shape>(tiles, tile_blocks), tile_blocks,
-                       warp / 4 - 1);
-    }
-    __syncwarp();
-    // A block stays until no other of its cluster signals its barriers or writes its buffers.
-    cluster_sync();
+    attention_block<Shape, FusedSource<Shape>>(params, [&](const AttentionMemory<Shape> &shared,
+                                                           const AttentionSchedule<Shape> &schedule,
+                                                           int tile_blocks, int consumer) {
+        consume<Shape>(shared, params, schedule, tile_blocks, consumer);
+    });
 }
 
 using Attention128 = HopperAttention<128, 6>;

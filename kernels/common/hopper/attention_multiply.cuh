@@ -1,4 +1,5 @@
-// The two products of the Hopper attention kernel: scores = q k^T and out += p v.
+// The two products of the Hopper attention kernels: scores = q k^T, of any element type, and out +=
+// p v, of bf16.
 #pragma once
 
 #include "../bf16.cuh"
@@ -11,9 +12,18 @@
 
 namespace flux_rt {
 
-// The queries of a consumer, in registers.
-template <class Shape> class ConsumerQueries {
-    static constexpr int STEPS = Shape::HEAD_DIM / 16;
+// Products of 64 queries with 128 keys, 16 columns of bf16 a step.
+struct KeyProducts {
+    __device__ static __forceinline__ void multiply(float (&d)[64], const uint32_t (&a)[4],
+                                                    uint64_t b, bool accumulate) {
+        multiply_registers<BOperand::COLUMNS>(d, a, b, accumulate);
+    }
+};
+
+// The queries of a consumer, in registers. A step is 32 bytes of each row, of any element type:
+// the operand's words in registers lie as ldmatrix loads them.
+template <class Shape, class Products> class ConsumerQueries {
+    static constexpr int STEPS = Shape::PANELS * 4;
     const AttentionMemory<Shape> &shared;
     const int consumer;
     uint32_t parity = 0;
@@ -54,7 +64,7 @@ template <class Shape> class ConsumerQueries {
         for (int step = 0; step < STEPS; ++step) {
             const uint64_t key_step =
                 k + step / 4 * (Shape::PANEL_BYTES >> 4) + step % 4 * NEXT_32_BYTES;
-            multiply_registers<BOperand::COLUMNS>(scores, words[step], key_step, step > 0);
+            Products::multiply(scores, words[step], key_step, step > 0);
         }
     }
 };

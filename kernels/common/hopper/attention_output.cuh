@@ -17,9 +17,10 @@ struct PartialWarp {
     uint32_t *flag;
 };
 
-// Hands over the sums and the rows' state.
-__device__ __forceinline__ void publish(const PartialWarp &to, const float (&out)[64],
-                                        const HopperSoftmax &rows) {
+// Hands over the first 64 sums and the rows' state.
+template <int COUNT, class Rows>
+__device__ __forceinline__ void publish(const PartialWarp &to, const float (&out)[COUNT],
+                                        const Rows &rows) {
     float4 *const mine = to.vectors + threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
@@ -36,8 +37,9 @@ __device__ __forceinline__ void publish(const PartialWarp &to, const float (&out
 }
 
 // Adds what another block has handed over, once it has.
-__device__ __forceinline__ void take_over(const PartialWarp &from, float (&out)[64],
-                                          HopperSoftmax &rows) {
+template <int COUNT, class Rows>
+__device__ __forceinline__ void take_over(const PartialWarp &from, float (&out)[COUNT],
+                                          Rows &rows) {
     if (threadIdx.x % 32 == 0) {
         uint32_t there;
 #ifdef FLUX_RT_SPIN_LIMIT
@@ -99,13 +101,14 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
 
 // Divides by the whole rows' sums and stores a warp's 16 rows of 128 columns, the first of them at
 // `out`, `stride` elements apart, as far as `rows_left` allows: 16 bytes a lane, 64 bytes a quad.
+template <int COUNT, class Rows>
 __device__ __forceinline__ void store_rows(__nv_bfloat16 *out, int64_t stride, int rows_left,
-                                           const float (&sums)[64], const HopperSoftmax &rows) {
+                                           const float (&sums)[COUNT], const Rows &rows) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float inverse; // 1 ulp off at most
-        asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(quad_sum(rows.sum[half])));
+        asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(rows.row_sum(half)));
         const int row = lane / 4 + 8 * half;
         __nv_bfloat16 *const to = out + row * stride + lane % 4 * 8;
 #pragma unroll

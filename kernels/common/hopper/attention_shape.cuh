@@ -13,10 +13,9 @@
 
 namespace flux_rt {
 
-// KEYS keys at a time; K and V alternate in STAGES buffers. Q passes through one of its own into
-// registers, 32 of every thread, which spares shared memory a third of the first product's reads.
-template <int KEYS_, int STAGES_> struct HopperAttention {
-    static constexpr int HEAD_DIM = 128, KEYS = KEYS_, STAGES = STAGES_;
+// What is the same for all element types.
+struct HopperAttentionBlock {
+    static constexpr int HEAD_DIM = 128;
     static constexpr int CLUSTER = 2;
     static constexpr int CONSUMERS = 2, WARPGROUP = 128, THREADS = WARPGROUP * (1 + CONSUMERS);
     static constexpr int QUERIES = 64 * CONSUMERS, CLUSTER_QUERIES = CLUSTER * QUERIES;
@@ -25,21 +24,30 @@ template <int KEYS_, int STAGES_> struct HopperAttention {
     static constexpr int PRODUCER_REGISTERS = 24;
     static constexpr int CONSUMER_REGISTERS = 240;
 
-    // A tile is two panels of 64 columns: rows of 128 bytes.
-    static constexpr uint32_t Q_PANEL_BYTES = QUERIES * 128, Q_BYTES = 2 * Q_PANEL_BYTES;
-    static constexpr uint32_t PANEL_BYTES = KEYS * 128, TILE_BYTES = 2 * PANEL_BYTES;
-
-    // Shared memory, from its first byte on.
-    static constexpr uint32_t RING_OFFSET = Q_BYTES;
-    static constexpr uint32_t BARRIER_OFFSET = RING_OFFSET + STAGES * TILE_BYTES;
-    static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + 1);
-
     // What a consumer leaves in global memory of a tile that another block finishes: 64 sums of
     // each thread, then its rows' references and sums.
     static constexpr int PARTIAL_VECTORS = 17;
+};
+
+// bf16, KEYS keys at a time; K and V alternate in STAGES buffers. Q passes through one of its own
+// into registers, 32 of every thread, which spares shared memory a third of the first product's
+// reads.
+template <int KEYS_, int STAGES_> struct HopperAttention : HopperAttentionBlock {
+    static constexpr int KEYS = KEYS_, STAGES = STAGES_;
+
+    // A tile is two panels of 64 columns: rows of 128 bytes.
+    static constexpr int PANELS = 2, PANEL_COLUMNS = 64;
+    static constexpr uint32_t Q_PANEL_BYTES = QUERIES * 128, Q_BYTES = PANELS * Q_PANEL_BYTES;
+    static constexpr uint32_t PANEL_BYTES = KEYS * 128, TILE_BYTES = PANELS * PANEL_BYTES;
+    static constexpr uint32_t BUFFER_BYTES = TILE_BYTES;
+
+    // Shared memory, from its first byte on.
+    static constexpr uint32_t RING_OFFSET = Q_BYTES;
+    static constexpr uint32_t BARRIER_OFFSET = RING_OFFSET + STAGES * BUFFER_BYTES;
+    static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + 1);
 
     static_assert(KEYS % 16 == 0 && KEYS <= 256, "what wgmma multiplies and one bulk copy loads");
-    static_assert(TILE_BYTES % 1024 == 0, "buffers keep the swizzle's phase");
+    static_assert(BUFFER_BYTES % 1024 == 0, "buffers keep the swizzle's phase");
     static_assert(SHARED_BYTES <= 232448, "what a block can have");
 };
 
@@ -49,7 +57,7 @@ template <class Shape> struct AttentionMemory {
 
     __device__ __forceinline__ uint32_t q() const { return base; }
     __device__ __forceinline__ uint32_t tile(int stage) const {
-        return base + Shape::RING_OFFSET + stage * Shape::TILE_BYTES;
+        return base + Shape::RING_OFFSET + stage * Shape::BUFFER_BYTES;
     }
     // Barriers. A buffer is full when its bytes are in, and empty when all consumers are done with
     // it: those of the whole cluster with a buffer of the ring.

@@ -20,6 +20,21 @@ __device__ __forceinline__ void hide_keys_from(float (&scores)[COUNT], int keys)
     }
 }
 
+// The maxima of this lane's rows over all lanes' scores, times `unit`.
+template <int COUNT>
+__device__ __forceinline__ void row_maxima(float (&highest)[2], const float (&scores)[COUNT],
+                                           float unit) {
+    static_assert(COUNT % 8 == 0, "two chains of maxima a row");
+    float high[4] = {scores[0], scores[2], scores[4], scores[6]};
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        float &chain = high[i / 4 % 2 * 2 + i / 2 % 2];
+        chain = fmaxf(chain, scores[i]);
+    }
+    highest[0] = quad_max(fmaxf(high[0], high[2])) * unit;
+    highest[1] = quad_max(fmaxf(high[1], high[3])) * unit;
+}
+
 // The running state of this lane's two rows.
 struct HopperSoftmax {
     float reference[2]; // the exponent that probabilities are relative to
@@ -37,15 +52,8 @@ struct HopperSoftmax {
     // then multiplies its output by `factor`.
     template <int COUNT>
     __device__ __forceinline__ bool raise(const float (&scores)[COUNT], float unit) {
-        static_assert(COUNT % 8 == 0, "two chains of maxima a row");
-        float high[4] = {scores[0], scores[2], scores[4], scores[6]};
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            float &chain = high[i / 4 % 2 * 2 + i / 2 % 2];
-            chain = fmaxf(chain, scores[i]);
-        }
-        const float highest[2] = {quad_max(fmaxf(high[0], high[2])) * unit,
-                                  quad_max(fmaxf(high[1], high[3])) * unit};
+        float highest[2];
+        row_maxima(highest, scores, unit);
         const bool lags =
             highest[0] > reference[0] + MAX_LAG || highest[1] > reference[1] + MAX_LAG;
         if (!__any_sync(~0u, lags)) {
@@ -73,6 +81,9 @@ struct HopperSoftmax {
         sum[0] = sums[0] + sums[2];
         sum[1] = sums[1] + sums[3];
     }
+
+    // The whole row's sum.
+    __device__ __forceinline__ float row_sum(int row) const { return quad_sum(sum[row]); }
 
     // Left alone, ptxas moves a later wait for products up to before nearly all exponentials, which
     // then would not overlap those products. It does not move the wait over an instruction with
