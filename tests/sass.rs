@@ -66,12 +66,15 @@ fn hopper_kernels_multiply_in_unbroken_runs_and_keep_to_registers() {
         for (name, operations) in kernels {
             let is = |operation: &String, what: &str| operation.split('.').next() == Some(what);
             let count = |what: &str| operations.iter().filter(|one| is(one, what)).count();
+            // Of bf16, or of fp8.
+            let product = |operation: &String| is(operation, "HGMMA") || is(operation, "QGMMA");
             // Between two products of a run nothing waits for the tensor cores.
             let marks: Vec<&String> =
-                operations.iter().filter(|one| is(one, "HGMMA") || is(one, "WARPGROUP")).collect();
-            let runs = marks.chunk_by(|a, b| is(a, "HGMMA") == is(b, "HGMMA"));
-            let longest = runs.filter(|run| is(run[0], "HGMMA")).map(<[&String]>::len).max();
-            println!("{name}: {} operations, {} products", operations.len(), count("HGMMA"));
+                operations.iter().filter(|one| product(one) || is(one, "WARPGROUP")).collect();
+            let runs = marks.chunk_by(|a, b| product(a) == product(b));
+            let longest = runs.filter(|run| product(run[0])).map(<[&String]>::len).max();
+            let products = operations.iter().filter(|one| product(one)).count();
+            println!("{name}: {} operations, {products} products", operations.len());
             assert_eq!(count("LDL") + count("STL"), 0, "{name}: local memory");
             assert!(count("UTMALDG") > 0, "{name}: no bulk copies");
             assert!(longest.is_some_and(|run| run >= 4), "{name}: products in runs of {longest:?}");

@@ -47,6 +47,17 @@ __device__ __forceinline__ void load_box_multicast(uint32_t shared, const Tensor
                  : "memory");
 }
 
+// The same of a matrix cut both ways, [groups of rows, panels, rows of a group, columns of a
+// panel]: the box whose first element begins `group` and `panel`.
+__device__ __forceinline__ void load_groups_multicast(uint32_t shared, const TensorMap &map,
+                                                      uint32_t barrier, int group, int panel,
+                                                      uint16_t blocks) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%3, %3, %4, %5}], [%2], %6;" ::"r"(shared),
+                 "l"(&map), "r"(barrier), "r"(0), "r"(panel), "r"(group), "h"(blocks)
+                 : "memory");
+}
+
 // Stores a box; what lies outside the matrix is left out.
 __device__ __forceinline__ void store_box(const TensorMap &map, uint32_t shared, int row,
                                           int column) {
