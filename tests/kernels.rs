@@ -16,10 +16,11 @@ use modules::Module;
 use modules::Tier;
 
 /// Ops whose time decides a step's: no spill, no local memory.
-const HOT: [&str; 8] = [
+const HOT: [&str; 9] = [
     "gemm",
     "gemm_qkv",
     "attention",
+    "attention_fp8",
     "conv2d",
     "layernorm_modulate",
     "add_scaled",
@@ -28,7 +29,7 @@ const HOT: [&str; 8] = [
 ];
 
 /// ptxas ignores `setmaxnreg`, waits after every wgmma, or adds waits and fences of its own.
-const REFUSED: [&str; 6] = ["C7508", "C7510", "C7511", "C7512", "C7517", "C7519"];
+const REFUSED: [&str; 8] = ["C7508", "C7510", "C7511", "C7512", "C7513", "C7514", "C7517", "C7519"];
 
 /// What ptxas says of one entry.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

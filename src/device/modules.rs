@@ -76,7 +76,10 @@ mod tests {
             modules.map(|module| module.op.to_owned()).collect()
         };
         assert_eq!(of_tier(Tier::Portable), ops);
-        assert!(of_tier(Tier::Sm90).is_subset(&ops), "{:?}", of_tier(Tier::Sm90));
+        for op in of_tier(Tier::Sm90) {
+            // Of e4m3 operands there is the Hopper tier alone.
+            assert!(ops.contains(op.trim_end_matches("_fp8")), "{op}");
+        }
     }
 
     #[test]

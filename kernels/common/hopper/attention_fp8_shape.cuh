@@ -21,6 +21,8 @@ template <int KEYS_, int STAGES_> struct HopperAttentionFp8 : HopperAttentionBlo
     static constexpr int KEYS = KEYS_, STAGES = STAGES_;
     static constexpr int PANEL_KEYS = KEYS % 128 == 0 ? 128 : KEYS % 64 == 0 ? 64 : 32;
     static constexpr int KEY_PANELS = KEYS / PANEL_KEYS;
+    // Without them, threads would add probabilities up before rounding; kept to be measured
+    // against.
     static constexpr int SUM_COLUMNS = 8, OUT_COLUMNS = HEAD_DIM + SUM_COLUMNS;
 
     // A row's largest probability is 2^(SHIFT - 1) to 2^SHIFT when its reference is set.
