@@ -123,6 +123,25 @@ impl Gpu {
         self.on_each_tier(|| assert_close(what, &self.run(what, &run), &expected, tolerance));
     }
 
+    /// As [`Self::agrees`], with the card's best kernels alone: for what the others do not have.
+    pub(crate) fn agrees_on_best(
+        &self,
+        what: &str,
+        tolerance: Tolerance,
+        run: impl Fn(&Device) -> Vec<f32>,
+    ) {
+        let expected = run(&Device::Cpu);
+        if !only("portable") {
+            assert_close(what, &self.run(what, run), &expected, tolerance);
+        }
+    }
+
+    /// Whether there are kernels for e4m3 on this GPU.
+    pub(crate) fn has_fp8(&self) -> bool {
+        let Device::Cuda(cuda) = self.device else { return false };
+        cuda.has_fp8()
+    }
+
     /// Runs `check` with the card's best kernels, and again with those of every card.
     fn on_each_tier(&self, check: impl Fn()) {
         check();

@@ -1,14 +1,13 @@
 //! `gemm` against a triple loop in f64.
 
+mod fp8;
+
 use half::bf16;
 use proptest::prelude::*;
 
 use flux_rt::device::Act;
 use flux_rt::device::Device;
-use flux_rt::device::Quantized;
-use flux_rt::device::Scaling;
 use flux_rt::device::Tensor;
-use flux_rt::device::e4m3;
 use flux_rt::ops::ModulationVector;
 use flux_rt::ops::gemm::Activation;
 use flux_rt::ops::gemm::Difference;
@@ -18,7 +17,6 @@ use flux_rt::ops::gemm::Weight;
 use flux_rt::ops::gemm::gemm;
 use flux_rt::ops::gemm::gemm_with_difference;
 use flux_rt::ops::gemm::whole;
-use flux_rt::ops::quantize::quantize;
 
 use crate::at;
 use crate::common::F32;
@@ -323,52 +321,5 @@ fn cuda_agrees_at_the_models_sizes() {
         ([4096, 0], 64, 3072, 8),
     ] {
         Product::new(rows, n, k, index).check(&gpu);
-    }
-}
-
-/// What a quantised matrix stands for, as a tensor.
-fn dequantized(quantized: &Quantized) -> Tensor<Act, 2> {
-    let view = quantized.view();
-    let [rows, width] = view.shape();
-    let block = if view.scaling == Scaling::Row { width } else { 128 };
-    let element = |index: usize| {
-        let (row, column) = (index / width, index % width);
-        e4m3::to_f32(view.values.row(row)[column]) * view.scales.row(column / block)[row]
-    };
-    Tensor::from_host([rows, width], (0..rows * width).map(element).collect())
-}
-
-fn quantized(x: &Tensor<Act, 2>, scaling: Scaling) -> Quantized {
-    let mut out = Quantized::empty(&Device::Cpu, x.shape(), scaling).unwrap();
-    quantize(out.view_mut(), x.matrix()).unwrap();
-    out
-}
-
-/// e4m3 operands give what their numbers give, and a quantised output is the output quantised.
-#[test]
-fn fp8_operands_are_the_numbers_that_they_stand_for() {
-    for (m, n, k, scaling) in [
-        (1, 8, 128, Scaling::Row),
-        (5, 130, 300, Scaling::Row),
-        (5, 130, 300, Scaling::Block),
-        (33, 600, 72, Scaling::Block),
-    ] {
-        let a = quantized(&random([m, k], 1), scaling);
-        let weight = quantized(&random([n, k], 2), Scaling::Row);
-        let bias: Tensor<f32, 1> = random([n], 3);
-        let same_bias = || Some(Tensor::from_host([n], bias.host().to_vec()));
-        let wide = Tensor::from_host([n, k], dequantized(&weight).host().to_vec());
-        let wide = Linear { weight: Weight::F32(wide), bias: same_bias() };
-        let linear = Linear { weight: Weight::Fp8(weight), bias: same_bias() };
-        let (mut expected, mut out) = (Tensor::zeros([m, n]), Tensor::zeros([m, n]));
-        let numbers = dequantized(&a);
-        let gelu = Activation::GeluTanh;
-        gemm(expected.matrix_mut(), numbers.matrix(), None, &whole(&wide, m), gelu).unwrap();
-        gemm(out.matrix_mut(), a.view(), None, &whole(&linear, m), gelu).unwrap();
-        assert_eq!(out.host(), expected.host(), "{m} x {n} x {k}");
-        let mut narrow = Quantized::empty(&Device::Cpu, [m, n], Scaling::Block).unwrap();
-        gemm(narrow.view_mut(), a.view(), None, &whole(&linear, m), gelu).unwrap();
-        let expected = quantized(&expected, Scaling::Block);
-        assert_eq!(dequantized(&narrow).host(), dequantized(&expected).host(), "{m} x {n} x {k}");
     }
 }

@@ -181,6 +181,12 @@ impl Cuda {
         }
     }
 
+    /// Whether there are kernels for e4m3: of Hopper alone.
+    #[must_use]
+    pub fn has_fp8(&self) -> bool {
+        self.card.tier == Tier::Sm90
+    }
+
     /// Whether ops started from now on take the kernels of the portable tier, whatever the card.
     pub fn set_portable(&self, on: bool) {
         self.portable.store(on, Ordering::Relaxed);
