@@ -4,12 +4,9 @@ use std::time::Instant;
 
 use crate::device::Device;
 use crate::elastic::Mode;
-use crate::elastic::Plan;
-use crate::elastic::file;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
-use crate::model::config::FluxConfig;
 use crate::model::source::ModelSource;
 use crate::model::weights::tensor_source::Placement;
 use crate::pipeline::DType;
@@ -25,6 +22,7 @@ use crate::pipeline::load::defaults;
 use crate::pipeline::memory::Need;
 use crate::pipeline::open::check_fit;
 use crate::pipeline::open::open;
+use crate::pipeline::planning::plan;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::session::Sessions;
 
@@ -113,7 +111,7 @@ impl EngineBuilder {
         check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
-        let plan = plan(&self.mode, &device, &configs.flux)?;
+        let (plan, lowered) = plan(&self.mode, &device, &configs.flux)?;
         let plans = [plan.blocks.clone()];
         if let Device::Cuda(cuda) = &device {
             let weights = configs.weight_bytes(precision.weights, &plans)?;
@@ -139,6 +137,7 @@ impl EngineBuilder {
             precision,
             mode: self.mode,
             plan,
+            lowered,
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,
@@ -146,19 +145,4 @@ impl EngineBuilder {
             load_ms: milliseconds(started),
         })
     }
-}
-
-/// What a mode means for a transformer.
-///
-/// # Errors
-/// Those of a plan file.
-fn plan(mode: &Mode, device: &Device, config: &FluxConfig) -> Result<Plan> {
-    let blocks = [config.num_layers, config.num_single_layers];
-    let plan = match (mode, device) {
-        // There are no kernels for e4m3 yet.
-        (_, Device::Cuda(_)) => Plan::built_in(&Mode::Xl, blocks),
-        (Mode::Plan(path), Device::Cpu) => Some(file::read(path, config)?),
-        (mode, Device::Cpu) => Plan::built_in(mode, blocks),
-    };
-    Ok(plan.unwrap_or_else(|| unreachable!("every mode but a file is built in")))
 }

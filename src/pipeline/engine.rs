@@ -53,6 +53,8 @@ pub struct Engine {
     pub(super) precision: Precision,
     pub(super) mode: Mode,
     pub(super) plan: Plan,
+    /// What of the plan has no kernel here.
+    pub(super) lowered: Vec<&'static str>,
     pub(super) prompts: PromptCache,
     pub(super) sessions: Sessions,
     pub(super) digests: Option<Vec<(String, String)>>,
@@ -97,23 +99,21 @@ impl Engine {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.no_gpu.iter().cloned().collect();
-        match &self.mode {
-            Mode::Xl => {}
-            Mode::Original if matches!(self.components.device, Device::Cuda(_)) => {}
-            Mode::Original => notes.push(
+        if self.mode == Mode::Original && matches!(self.components.device, Device::Cpu) {
+            notes.push(
                 "mode original: the CPU computes in f32; diffusers' bf16 roundings inside the \
                  networks do not act yet"
                     .to_owned(),
-            ),
-            mode if matches!(self.components.device, Device::Cuda(_)) => notes.push(format!(
-                "mode {mode}: plans do not act on CUDA yet; the model runs at full width in {}",
-                self.precision.dtype
-            )),
-            Mode::S | Mode::Plan(_) => notes.push(format!(
-                "mode {}: attention in fp8 and widths do not act yet; both are in full",
-                self.mode
-            )),
-            Mode::L | Mode::M => {}
+            );
+        }
+        if !self.lowered.is_empty() {
+            notes.push(format!(
+                "mode {}: {} in {} and full width: there are no other kernels for that on {} yet",
+                self.mode,
+                self.lowered.join(", "),
+                self.precision.dtype,
+                self.components.device.name()
+            ));
         }
         notes
     }

@@ -13,6 +13,7 @@ pub mod measure;
 mod memory;
 pub mod metadata;
 mod open;
+mod planning;
 mod precision;
 pub mod progress;
 pub mod request;
