@@ -12,6 +12,7 @@ pub mod matrix;
 mod modules;
 pub mod operand;
 pub mod quantized;
+pub mod quantized_qkv;
 pub mod tensor;
 
 use crate::error::Result;
@@ -40,6 +41,7 @@ pub use quantized::Quantized;
 pub use quantized::QuantizedMut;
 pub use quantized::QuantizedRef;
 pub use quantized::Scaling;
+pub use quantized_qkv::QuantizedQkv;
 pub use tensor::Act;
 pub use tensor::Element;
 pub use tensor::Tensor;

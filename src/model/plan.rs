@@ -103,6 +103,13 @@ impl BlockPlans {
         }
     }
 
+    /// Whether any attention computes in fp8.
+    #[must_use]
+    pub fn has_fp8_attention(&self) -> bool {
+        self.double.iter().any(|plan| plan.attention.is_fp8())
+            || self.single.iter().any(|plan| plan.attention.is_fp8())
+    }
+
     /// Whether any linear layer computes in fp8.
     #[must_use]
     pub fn has_fp8(&self) -> bool {

@@ -7,7 +7,10 @@
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Output;
+use crate::device::QuantizedQkv;
 use crate::device::Tensor;
+use crate::device::operand::no_fp8;
+use crate::device::quantized_qkv::KEY_PADDING;
 use crate::error::Result;
 use crate::ops::cpu;
 use crate::ops::cpu::quantize::with_output;
@@ -51,5 +54,28 @@ pub fn attention<'out>(
         });
     }
     with_output(out, |mut out| cpu::attention::attention(&mut out, qkv, mask, scale));
+    Ok(())
+}
+
+/// As [`attention()`] without a mask, from q, k and v in e4m3. Probabilities are multiplied in e4m3 as
+/// well, 2^7 times as large as they are beside the row's largest, rounded up to a power of two; a row
+/// is divided by the sum of what was multiplied.
+///
+/// # Errors
+/// As [`attention()`].
+pub fn attention_fp8<'out>(
+    out: impl Into<Output<'out>>,
+    qkv: &QuantizedQkv,
+    scale: f32,
+) -> Result<()> {
+    let out = out.into();
+    let [seq, two, heads, head_dim] = qkv.qk.shape();
+    expect_shape(OP, "q and k", [two], [2])?;
+    expect_shape(OP, "v", qkv.v.shape(), [heads, head_dim, seq.next_multiple_of(KEY_PADDING)])?;
+    expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
+    if let Device::Cuda(_) = out.device() {
+        return Err(no_fp8(OP));
+    }
+    with_output(out, |mut out| cpu::attention::attention_fp8(&mut out, qkv, scale));
     Ok(())
 }

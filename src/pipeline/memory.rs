@@ -308,11 +308,12 @@ mod tests {
         let Prepared { txt, rope, modulation, .. } =
             Prepared::new(&device, &flux, txt_len, [rows, columns], 5).unwrap();
         let seq = txt_len + rows * columns;
-        let Workspace { streams, scratch } = Workspace::new(&device, &flux, seq, false).unwrap();
+        let Workspace { streams, scratch } =
+            Workspace::new(&device, &flux, seq, &BlockPlans::plain([1, 3])).unwrap();
         let [stream, next, third] = &streams;
         let two = [&txt, &modulation, stream, next, third, &scratch.mid, &scratch.normed.act];
         let elements = two.map(|tensor| tensor.host().len()).iter().sum::<usize>()
-            + scratch.qkv.host().len()
+            + scratch.qkv.act.host().len()
             + scratch.attention_mlp.act.host().len()
             + 2 * rows * columns * 64;
         let expected = 2 * elements + 4 * rope.host().len();

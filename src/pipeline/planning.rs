@@ -34,10 +34,10 @@ pub(super) fn plan(
 
 /// Takes back what has no kernel on `device`, and names it.
 fn lower(blocks: &mut BlockPlans, device: &Device) -> Vec<&'static str> {
-    // On Hopper the linear layers but q, k and v; on the CPU all of them.
-    let (linears, inputs) = match device {
-        Device::Cpu => (true, true),
-        Device::Cuda(cuda) => (cuda.has_fp8(), false),
+    // On Hopper the linear layers but q, k and v; on the CPU all of it.
+    let (linears, inputs, attention) = match device {
+        Device::Cpu => (true, true, true),
+        Device::Cuda(cuda) => (cuda.has_fp8(), false, false),
     };
     let mut lowered = Vec::new();
     let mut keep = |name, precision: &mut Precision, has_kernel: bool| {
@@ -49,7 +49,7 @@ fn lower(blocks: &mut BlockPlans, device: &Device) -> Vec<&'static str> {
     let mut widths = Vec::new();
     for block in &mut blocks.double {
         keep("qkv", &mut block.qkv, inputs);
-        keep("attention", &mut block.attention, false);
+        keep("attention", &mut block.attention, attention);
         keep("out", &mut block.out, linears);
         keep("mlp_up", &mut block.mlp_up, linears);
         keep("mlp_down", &mut block.mlp_down, linears);
@@ -57,7 +57,7 @@ fn lower(blocks: &mut BlockPlans, device: &Device) -> Vec<&'static str> {
     }
     for block in &mut blocks.single {
         keep("linear1", &mut block.linear1, inputs);
-        keep("attention", &mut block.attention, false);
+        keep("attention", &mut block.attention, attention);
         keep("linear2", &mut block.linear2, linears);
         widths.push(&mut block.width);
     }
@@ -77,16 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_runs_all_linear_layers() {
-        for (mode, lowered) in [(Mode::Xl, 0), (Mode::L, 0), (Mode::M, 0), (Mode::S, 1)] {
+    fn the_cpu_runs_every_precision() {
+        for mode in [Mode::Xl, Mode::L, Mode::M, Mode::S] {
             let mut blocks = Plan::built_in(&mode, [3, 4]).unwrap().blocks;
             let asked = blocks.clone();
-            let names = lower(&mut blocks, &Device::Cpu);
-            assert_eq!(
-                (names.len(), blocks == asked),
-                (lowered, lowered == 0),
-                "{mode}: {names:?}"
-            );
+            assert!(lower(&mut blocks, &Device::Cpu).is_empty() && blocks == asked, "{mode}");
         }
     }
 
@@ -95,9 +90,7 @@ mod tests {
         let mut blocks = BlockPlans::plain([2, 2]);
         blocks.single[0].width.heads = Some(1);
         blocks.double[1].width.mlp = Some(128);
-        blocks.double[0].attention = Precision::Fp8;
-        blocks.single[1].attention = Precision::Fp8;
-        assert_eq!(lower(&mut blocks, &Device::Cpu), ["attention", "width"]);
+        assert_eq!(lower(&mut blocks, &Device::Cpu), ["width"]);
         assert_eq!(blocks, BlockPlans::plain([2, 2]));
     }
 }

@@ -63,7 +63,8 @@ pub(crate) struct Session {
 
 impl Session {
     fn new(device: &Device, transformer: Planned<'_>, key: SessionKey) -> Result<Self> {
-        let (config, fp8) = (&transformer.weights.config, transformer.plan.has_fp8());
+        let Planned { weights, plan } = transformer;
+        let config = &weights.config;
         let [rows, columns, txt_len, steps] = key.sizes;
         let img_len = rows * columns;
         let streams = [txt_len + img_len, config.hidden_size()];
@@ -74,7 +75,7 @@ impl Session {
         Ok(Self {
             key,
             prepared: Prepared::new(device, config, txt_len, [rows, columns], steps)?,
-            workspace: Workspace::new(device, config, txt_len + img_len, fp8)?,
+            workspace: Workspace::new(device, config, txt_len + img_len, plan)?,
             latents: Tensor::empty(device, [img_len, config.in_channels])?,
             velocity: Tensor::empty(device, [img_len, config.out_channels()])?,
             sigmas: Tensor::empty(device, [steps + 1])?,

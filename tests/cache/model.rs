@@ -104,7 +104,7 @@ impl Model {
 
         let plan = BlockPlans::plain([config.num_layers, config.num_single_layers]);
         let mut prepared = self.prepared(guidance, bf16);
-        let mut workspace = Workspace::new(device, config, seq, false).unwrap();
+        let mut workspace = Workspace::new(device, config, seq, &plan).unwrap();
         let mut latents = self.input("latents", config.in_channels, bf16);
         let mut velocity = Tensor::empty(device, latents.shape()).unwrap();
         let sigmas = golden::narrow(&self.expected["sigmas"]);

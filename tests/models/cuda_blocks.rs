@@ -11,6 +11,7 @@ use flux_rt::model::flux::Workspace;
 use flux_rt::model::flux::double_block;
 use flux_rt::model::flux::rope;
 use flux_rt::model::flux::single_block;
+use flux_rt::model::plan::BlockPlans;
 use flux_rt::model::plan::DoublePlan;
 use flux_rt::model::plan::SinglePlan;
 use flux_rt::model::weights::flux::DoubleBlockWeights;
@@ -61,6 +62,7 @@ fn stream(device: &Device, config: &FluxConfig, seed: u64) -> StreamWeights {
         qkv: linear(device, [3 * hidden, hidden], seed).into(),
         q_norm: gpu::f32s(device, [config.attention_head_dim], seed + 2),
         k_norm: gpu::f32s(device, [config.attention_head_dim], seed + 3),
+        qk_bounds: [1.0; 2],
         out: linear(device, [hidden, hidden], seed + 4).into(),
         mlp_up: linear(device, [mlp, hidden], seed + 6).into(),
         mlp_down: linear(device, [hidden, mlp], seed + 8).into(),
@@ -93,7 +95,7 @@ fn cuda_double_block_agrees_with_the_cpu() {
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
         let Workspace { streams: [mut next, ..], mut scratch } =
-            Workspace::new(device, &config, SEQ, false).unwrap();
+            Workspace::new(device, &config, SEQ, &BlockPlans::plain([1, 1])).unwrap();
         let vectors = modulation.double(0);
         let (out, plan) = (BlockOutput::from(&mut next), DoublePlan::default());
         double_block::forward(out, &mut scratch, &input, &weights, &vectors, &prepared, &plan)
@@ -113,13 +115,14 @@ fn cuda_single_block_agrees_with_the_cpu() {
             linear1: linear(device, [3 * hidden + mlp, hidden], 30).into(),
             q_norm: gpu::f32s(device, [config.attention_head_dim], 32),
             k_norm: gpu::f32s(device, [config.attention_head_dim], 33),
+            qk_bounds: [1.0; 2],
             linear2: linear(device, [hidden, hidden + mlp], 34).into(),
         };
         let input: Tensor<Act, 2> = gpu::act(device, [SEQ, hidden], 3);
         let step = gpu::to(device, Tensor::from_host([1], vec![1u32]));
         let modulation = ModulationLayout::new(&config).at(&prepared.modulation, &step);
         let Workspace { streams: [mut next, ..], mut scratch } =
-            Workspace::new(device, &config, SEQ, false).unwrap();
+            Workspace::new(device, &config, SEQ, &BlockPlans::plain([1, 1])).unwrap();
         let vectors = modulation.single(0);
         let (out, plan) = (BlockOutput::from(&mut next), SinglePlan::default());
         single_block::forward(out, &mut scratch, &input, &weights, vectors, &prepared, &plan)

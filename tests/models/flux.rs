@@ -155,7 +155,8 @@ fn blocks_one_by_one() {
         for (index, weights) in case.weights.double.iter().enumerate() {
             let input = case.joint(index.checked_sub(1));
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(&Device::Cpu, config, seq, false).unwrap().scratch;
+            let mut scratch =
+                Workspace::new(&Device::Cpu, config, seq, &plan(config)).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.double(index);
             double_block::forward(
@@ -186,7 +187,8 @@ fn blocks_one_by_one() {
                 }
             };
             let [seq, _] = input.shape();
-            let mut scratch = Workspace::new(&Device::Cpu, config, seq, false).unwrap().scratch;
+            let mut scratch =
+                Workspace::new(&Device::Cpu, config, seq, &plan(config)).unwrap().scratch;
             let mut out = Tensor::zeros(input.shape());
             let vectors = modulation.single(index);
             single_block::forward(
@@ -224,8 +226,7 @@ fn planned(case: &Case, plan: &BlockPlans) -> Tensor<Act, 2> {
     let latents = case.expected.values("transformer.in.hidden_states");
     let img_len = latents.len() / config.in_channels;
     let [txt_len, _] = case.prepared.txt.shape();
-    let mut workspace =
-        Workspace::new(&Device::Cpu, config, txt_len + img_len, plan.has_fp8()).unwrap();
+    let mut workspace = Workspace::new(&Device::Cpu, config, txt_len + img_len, plan).unwrap();
     let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
     let latents = Matrix::<Act>::new(&latents, img_len, config.in_channels);
     flux::forward(
@@ -281,7 +282,7 @@ fn every_step_of_a_whole_run() {
         let mut latents: Tensor<Act, 2> = expected.matrix("pipeline.packed", config.in_channels);
         let [img_len, _] = latents.shape();
         let mut workspace =
-            Workspace::new(&Device::Cpu, config, txt.shape()[0] + img_len, false).unwrap();
+            Workspace::new(&Device::Cpu, config, txt.shape()[0] + img_len, &plan(config)).unwrap();
         let mut velocity = Tensor::zeros([img_len, config.out_channels()]);
         for index in 0..sigmas.shape()[0] - 1 {
             let input = latents.matrix();

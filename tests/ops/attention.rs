@@ -4,9 +4,12 @@ use proptest::prelude::*;
 
 use flux_rt::device::Act;
 use flux_rt::device::Device;
+use flux_rt::device::QuantizedQkv;
 use flux_rt::device::Tensor;
 use flux_rt::ops::attention::Mask;
 use flux_rt::ops::attention::attention;
+use flux_rt::ops::attention::attention_fp8;
+use flux_rt::ops::quantize::quantize_qkv;
 
 use crate::common::F32;
 use crate::common::Tolerance;
@@ -188,4 +191,54 @@ fn cuda_keeps_scores_that_overflow_exp_finite() {
         gpu::unframed(out, 0)
     };
     gpu.agrees("large scores", CUDA, run);
+}
+
+fn in_e4m3(qkv: &Tensor<Act, 4>, bound: f32) -> QuantizedQkv {
+    let [seq, _, heads, dim] = qkv.shape();
+    let mut quantized = QuantizedQkv::empty(&Device::Cpu, [seq, heads, dim]).unwrap();
+    quantize_qkv(&mut quantized, qkv, [bound; 2]).unwrap();
+    quantized
+}
+
+#[test]
+fn fp8_is_near() {
+    for (seq, heads, dim) in [(5, 1, 64), (77, 2, 64), (130, 3, 128)] {
+        let qkv: Tensor<Act, 4> = random([seq, 3, heads, dim], 1);
+        let mut expected = Tensor::<Act, 2>::zeros([seq, heads * dim]);
+        attention(expected.matrix_mut(), &qkv, Mask::None, 0.5).unwrap();
+        let mut out = Tensor::<Act, 2>::zeros([seq, heads * dim]);
+        attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), 0.5).unwrap();
+        let near = Tolerance { atol: 0.1, rtol: 0.1, l2: 6e-2 };
+        assert_close(&format!("{seq} x {heads} x {dim}"), out.host(), expected.host(), near);
+        let rounded = difference(out.host(), expected.host(), F32);
+        assert!(rounded.is_err(), "nothing was rounded");
+    }
+}
+
+/// Every query sees one key alone: the output is that key's value, rounded to e4m3 once.
+#[test]
+fn fp8_finds_each_key_where_it_lies() {
+    let (seq, heads, dim) = (50, 2, 128);
+    let mut values = random::<Act, 4>([seq, 3, heads, dim], 1).host().to_vec();
+    let seen = |query: usize| (7 * query + 3) % seq;
+    for token in 0..seq {
+        for head in 0..heads {
+            let at = |part: usize, d: usize| ((token * 3 + part) * heads + head) * dim + d;
+            for d in 0..dim {
+                values[at(0, d)] = if d == seen(token) { 1.0 } else { 0.0 };
+                values[at(1, d)] = if d == token { 1.0 } else { 0.0 };
+            }
+        }
+    }
+    let qkv = Tensor::<Act, 4>::from_host([seq, 3, heads, dim], values);
+    let mut out = Tensor::<Act, 2>::zeros([seq, heads * dim]);
+    attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), 40.0).unwrap();
+    for query in 0..seq {
+        for head in 0..heads {
+            let value = &qkv.host()[((seen(query) * 3 + 2) * heads + head) * dim..][..dim];
+            let out = &out.matrix().row(query)[head * dim..][..dim];
+            let step = Tolerance { atol: 3e-3, rtol: 0.07, l2: 4e-2 };
+            assert_close(&format!("query {query}"), out, value, step);
+        }
+    }
 }

@@ -17,8 +17,6 @@ use crate::model::plan::Precision;
 use crate::model::weights::flux::DoubleBlockWeights;
 use crate::model::weights::flux::StreamWeights;
 use crate::ops::ModulationVector;
-use crate::ops::attention::Mask;
-use crate::ops::attention::attention;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Segment;
@@ -55,9 +53,10 @@ pub fn forward(
         qkv_segment(rows[0].clone(), txt, plan.qkv)?,
         qkv_segment(rows[1].clone(), img, plan.qkv)?,
     ];
-    gemm_qkv(qkv, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
+    gemm_qkv(&mut qkv.act, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
     let heads_out = attention_mlp.write_attention(plan.out)?;
-    attention(heads_out, qkv, Mask::None, prepared.attention_scale)?;
+    let bounds = [0, 1].map(|part| txt.qk_bounds[part].max(img.qk_bounds[part]));
+    qkv.attention(heads_out, prepared.attention_scale, bounds, plan.attention)?;
     let heads_out = attention_mlp.attention(plan.out)?;
     let linears = [txt.out.at(plan.out)?, img.out.at(plan.out)?];
     let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));

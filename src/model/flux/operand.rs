@@ -5,12 +5,17 @@ use crate::device::Device;
 use crate::device::Input;
 use crate::device::Output;
 use crate::device::Quantized;
+use crate::device::QuantizedQkv;
 use crate::device::Scaling;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::plan::Precision;
 use crate::model::weights::elastic::aligned;
+use crate::ops::attention::Mask;
+use crate::ops::attention::attention;
+use crate::ops::attention::attention_fp8;
+use crate::ops::quantize::quantize_qkv;
 
 /// What a linear layer reads.
 #[derive(Debug)]
@@ -132,6 +137,47 @@ impl AttentionMlp {
 
     fn fp8(&self) -> Result<&Quantized> {
         self.fp8.as_ref().ok_or_else(no_buffer)
+    }
+}
+
+/// What an attention reads.
+#[derive(Debug)]
+pub struct Qkv {
+    /// `[S, 3, H, Dh]`.
+    pub act: Tensor<Act, 4>,
+    /// The same in e4m3, if a plan asks for it.
+    fp8: Option<QuantizedQkv>,
+}
+
+impl Qkv {
+    pub(super) fn new(
+        device: &Device,
+        [seq, heads, head_dim]: [usize; 3],
+        fp8: bool,
+    ) -> Result<Self> {
+        let quantized = || QuantizedQkv::empty(device, [seq, heads, head_dim]);
+        Ok(Self {
+            act: Tensor::empty(device, [seq, 3, heads, head_dim])?,
+            fp8: fp8.then(quantized).transpose()?,
+        })
+    }
+
+    /// `out [S, D]` from what is in `act`; `bounds` are those of q and k.
+    pub(super) fn attention(
+        &mut self,
+        out: Output<'_>,
+        scale: f32,
+        bounds: [f32; 2],
+        precision: Precision,
+    ) -> Result<()> {
+        match precision {
+            Precision::Bf16 => attention(out, &self.act, Mask::None, scale),
+            Precision::Fp8 => {
+                let qkv = self.fp8.as_mut().ok_or_else(no_buffer)?;
+                quantize_qkv(qkv, &self.act, bounds)?;
+                attention_fp8(out, qkv, scale)
+            }
+        }
     }
 }
 

@@ -11,8 +11,6 @@ use crate::model::flux::Prepared;
 use crate::model::flux::Scratch;
 use crate::model::plan::SinglePlan;
 use crate::model::weights::flux::SingleBlockWeights;
-use crate::ops::attention::Mask;
-use crate::ops::attention::attention;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm_qkv::QkvSegment;
 use crate::ops::gemm_qkv::gemm_qkv;
@@ -46,9 +44,9 @@ pub fn forward(
         k_norm: &weights.k_norm,
     }];
     let mlp = attention_mlp.write_mlp(plan.linear2)?;
-    gemm_qkv(qkv, Some(mlp), normed.read(plan.linear1)?, &segments, &prepared.rope)?;
+    gemm_qkv(&mut qkv.act, Some(mlp), normed.read(plan.linear1)?, &segments, &prepared.rope)?;
     let heads_out = attention_mlp.write_attention(plan.linear2)?;
-    attention(heads_out, qkv, Mask::None, prepared.attention_scale)?;
+    qkv.attention(heads_out, prepared.attention_scale, weights.qk_bounds, plan.attention)?;
     let linear = weights.linear2.at(plan.linear2)?;
     let segments = [Segment { rows: 0..seq, linear, gate: Some(gate) }];
     let both = attention_mlp.both(plan.linear2)?;

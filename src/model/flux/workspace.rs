@@ -7,6 +7,8 @@ use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::flux::operand::AttentionMlp;
 use crate::model::flux::operand::Operand;
+use crate::model::flux::operand::Qkv;
+use crate::model::plan::BlockPlans;
 
 /// The activations of one forward pass, allocated once per image size.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub struct Scratch {
     /// `[S, D]`: modulated input of a linear layer.
     pub normed: Operand,
     /// `[S, 3, H, Dh]`.
-    pub qkv: Tensor<Act, 4>,
+    pub qkv: Qkv,
     /// `[S, D + M]`: attention output, then MLP hidden layer, as linear2 reads them.
     pub attention_mlp: AttentionMlp,
 }
@@ -45,20 +47,26 @@ impl Others<'_> {
 }
 
 impl Workspace {
-    /// Buffers for `seq` joint tokens; with those in e4m3, if a plan asks for `fp8`.
+    /// Buffers for `seq` joint tokens, in the precisions of `plan`.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(device: &Device, config: &FluxConfig, seq: usize, fp8: bool) -> Result<Self> {
+    pub fn new(
+        device: &Device,
+        config: &FluxConfig,
+        seq: usize,
+        plan: &BlockPlans,
+    ) -> Result<Self> {
+        let fp8 = plan.has_fp8();
         let hidden = config.hidden_size();
-        let qkv = [seq, 3, config.num_attention_heads, config.attention_head_dim];
+        let heads = [seq, config.num_attention_heads, config.attention_head_dim];
         let stream = || Tensor::empty(device, [seq, hidden]);
         Ok(Self {
             streams: [stream()?, stream()?, stream()?],
             scratch: Scratch {
                 mid: stream()?,
                 normed: Operand::new(device, [seq, hidden], fp8)?,
-                qkv: Tensor::empty(device, qkv)?,
+                qkv: Qkv::new(device, heads, plan.has_fp8_attention())?,
                 attention_mlp: AttentionMlp::new(device, seq, [hidden, config.mlp_size()], fp8)?,
             },
         })

@@ -30,6 +30,8 @@ pub struct StreamWeights {
     pub q_norm: Tensor<f32, 1>,
     /// `[Dh]`.
     pub k_norm: Tensor<f32, 1>,
+    /// No element of q and k after norm and rotation is larger.
+    pub qk_bounds: [f32; 2],
     /// `[D, D]`.
     pub out: ElasticLinear,
     /// `[M, D]`.
@@ -56,6 +58,8 @@ pub struct SingleBlockWeights {
     pub q_norm: Tensor<f32, 1>,
     /// `[Dh]`.
     pub k_norm: Tensor<f32, 1>,
+    /// No element of q and k after norm and rotation is larger.
+    pub qk_bounds: [f32; 2],
     /// `[D, D + M]`: columns of the attention output, then of the MLP, which in e4m3 begin where
     /// [`aligned`](crate::model::weights::elastic::aligned) says.
     pub linear2: ElasticLinear,
@@ -194,10 +198,13 @@ impl StreamWeights {
         let prefix = format!("transformer_blocks.{block}.");
         let part = |name: &str, rows| Part::whole(format!("{prefix}{name}"), rows);
         let needs = |layer| layout.double(block, layer);
+        let q_norm = reader.vector(&format!("{prefix}{q_norm}"), head)?;
+        let k_norm = reader.vector(&format!("{prefix}{k_norm}"), head)?;
         Ok(Self {
             qkv: reader.elastic(&qkv.map(|name| part(name, d)), d, needs(|plan| plan.qkv), 0)?,
-            q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
-            k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
+            qk_bounds: [bound(&q_norm)?, bound(&k_norm)?],
+            q_norm,
+            k_norm,
             out: reader.elastic(&[part(out, d)], d, needs(|plan| plan.out), 0)?,
             mlp_up: reader.elastic(&[part(mlp_up, mlp)], d, needs(|plan| plan.mlp_up), 0)?,
             mlp_down: reader.elastic(&[part(mlp_down, d)], mlp, needs(|plan| plan.mlp_down), 0)?,
@@ -212,10 +219,13 @@ impl SingleBlockWeights {
         let name = |name: &str| format!("single_transformer_blocks.{block}.{name}");
         let linear1 = [("attn.to_q", d), ("attn.to_k", d), ("attn.to_v", d), ("proj_mlp", mlp)];
         let linear1 = linear1.map(|(module, rows)| Part::whole(name(module), rows));
+        let q_norm = reader.vector(&name("attn.norm_q.weight"), head)?;
+        let k_norm = reader.vector(&name("attn.norm_k.weight"), head)?;
         Ok(Self {
             linear1: reader.elastic(&linear1, d, layout.single(block, |plan| plan.linear1), 0)?,
-            q_norm: reader.vector(&name("attn.norm_q.weight"), head)?,
-            k_norm: reader.vector(&name("attn.norm_k.weight"), head)?,
+            qk_bounds: [bound(&q_norm)?, bound(&k_norm)?],
+            q_norm,
+            k_norm,
             linear2: reader.elastic(
                 &[Part::whole(name("proj_out"), d)],
                 d + mlp,
@@ -224,4 +234,11 @@ impl SingleBlockWeights {
             )?,
         })
     }
+}
+
+/// What an RMSNorm with these weights `[Dh]` and a rotation cannot exceed.
+fn bound(norm: &Tensor<f32, 1>) -> Result<f32> {
+    let weights = norm.to_host()?;
+    let largest = weights.host().iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
+    Ok(largest * (weights.host().len() as f32).sqrt())
 }
