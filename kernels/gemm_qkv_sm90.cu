@@ -9,6 +9,7 @@
 
 #include "common/bf16.cuh"
 #include "common/hopper/matrix_kernel.cuh"
+#include "common/hopper/qkv_epilogue.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/tile.cuh"
 
@@ -51,8 +52,6 @@ static_assert(offsetof(GemmQkvSm90Params, raster_rows) == 844, "mirrored by the 
 static_assert(offsetof(GemmQkvSm90Params, eps) == 848, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, reserved) == 852, "mirrored by the launcher");
 
-constexpr int HEAD = 128;
-
 // Adds the bias: v.
 template <class Tile> class ValueEpilogue {
     const ColumnPair *pairs; // of this lane's first column
@@ -76,97 +75,16 @@ template <class Tile> class ValueEpilogue {
     }
 };
 
-// Norms each head of each row and rotates: q and k. Adds the bias first, in place, once for the
-// norm and for what is stored. A thread holds a quarter of the columns of the heads of the rows g
-// and g + 8; the norm's weight is the pairs' factor.
-template <class Tile> class RotatedEpilogue {
-    static constexpr int HEADS = Tile::N / HEAD;
-    // Groups of 16 columns whose angles are on their way while earlier ones are finished.
-    static constexpr int AHEAD = 6, GROUPS = Tile::N / 16;
-    static_assert(Tile::CHAINS == 1, "one product of 64 rows a consumer");
+// Sums of bf16 products, and norms whose weights are the pairs' factor: q and k.
+struct BiasSource {
+    static constexpr int AHEAD = 6;
 
-    const ColumnPair *pairs;    // of this lane's first column
-    const float2 *rope[2];      // of both rows, at this lane's first pair
-    float inverse[HEADS][2];    // 1 / root mean square
-    float2 angles[AHEAD][2][2]; // [group][right][lower]
-
-    // The angles depend on the column within the head alone.
-    __device__ __forceinline__ void load_angles(int group) {
-#pragma unroll
-        for (int right = 0; right < 2; ++right) {
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                angles[group % AHEAD][right][lower] =
-                    rope[lower][group % (HEAD / 16) * 8 + 4 * right];
-            }
-        }
+    __device__ __forceinline__ float value(float sum, const ColumnPair &pair, int i, int) const {
+        return sum + pair.bias[i];
     }
-
-    __device__ __forceinline__ void add_bias_and_norm(float (&sums)[Tile::N / 2], float eps) {
-#pragma unroll
-        for (int head = 0; head < HEADS; ++head) {
-            float squares[2] = {0.0f, 0.0f};
-#pragma unroll
-            for (int part = 0; part < HEAD / 8; ++part) {
-                const int eighth = head * (HEAD / 8) + part;
-                const ColumnPair pair = pairs[4 * eighth];
-#pragma unroll
-                for (int lower = 0; lower < 2; ++lower) {
-                    float &x = sums[4 * eighth + 2 * lower];
-                    float &y = sums[4 * eighth + 2 * lower + 1];
-                    x += pair.bias[0];
-                    y += pair.bias[1];
-                    squares[lower] += x * x + y * y;
-                }
-            }
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                squares[lower] += __shfl_xor_sync(~0u, squares[lower], 1);
-                squares[lower] += __shfl_xor_sync(~0u, squares[lower], 2);
-                inverse[head][lower] = rsqrtf(squares[lower] / static_cast<float>(HEAD) + eps);
-            }
-        }
-    }
-
-  public:
-    // `row` is the first of the consumer's rows in the joint sequence of `seq`.
-    __device__ __forceinline__ RotatedEpilogue(HopperSums<Tile> &sums, int slot, float eps,
-                                               const float2 *table, int row, int seq)
-        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {
-        const int lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
-#pragma unroll
-        for (int lower = 0; lower < 2; ++lower) {
-            // A row behind the end is never stored: any angles do.
-            const int of_lane = min(row + 16 * warp + lane / 4 + 8 * lower, seq - 1);
-            rope[lower] = table + static_cast<int64_t>(of_lane) * (HEAD / 2) + lane % 4;
-        }
-#pragma unroll
-        for (int group = 0; group < AHEAD; ++group) {
-            load_angles(group);
-        }
-        add_bias_and_norm(sums[0], eps);
-    }
-
-    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
-                                           const uint32_t (&)[4]) {
-        const int group = column / 16, head = column / HEAD;
-#pragma unroll
-        for (int right = 0; right < 2; ++right) {
-            const ColumnPair pair = pairs[column / 2 + 4 * right];
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                const int word = 2 * right + lower;
-                const float2 angle = angles[group % AHEAD][right][lower];
-                const float scale = inverse[head][lower];
-                const float even = eight[2 * word] * scale * pair.factor[0];
-                const float odd = eight[2 * word + 1] * scale * pair.factor[1];
-                words[word] =
-                    pack_bf16(even * angle.x - odd * angle.y, odd * angle.x + even * angle.y);
-            }
-        }
-        if (group + AHEAD < GROUPS) {
-            load_angles(group + AHEAD);
-        }
+    __device__ __forceinline__ void load_norm(int) const {}
+    __device__ __forceinline__ float2 norm(const ColumnPair &pair, int, int) const {
+        return make_float2(pair.factor[0], pair.factor[1]);
     }
 };
 
@@ -205,9 +123,10 @@ class QkvProblem : public MatrixCopies<GemmQkvSm90Params> {
         const HopperPosition at = schedule.position();
         if (at.column < 2 * params.part) {
             const int first = at.segment == 0 ? 0 : params.rows[0];
-            write(false, RotatedEpilogue<Tile>(sums, slot, params.eps, params.rope,
-                                               first + at.row + consumer * Tile::CONSUMER_M,
-                                               params.rows[0] + params.rows[1]));
+            write(false, RotatedEpilogue<Tile, BiasSource>(
+                             BiasSource(), sums, slot, params.eps, params.rope,
+                             first + at.row + consumer * Tile::CONSUMER_M,
+                             params.rows[0] + params.rows[1]));
         } else {
             write(false, ValueEpilogue<Tile>(slot));
         }
