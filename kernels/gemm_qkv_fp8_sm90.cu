@@ -1,0 +1,152 @@
+// Attention inputs of a transformer block from e4m3, Hopper tier (sm_90a): q, k, v = a W^T + bias,
+// RMSNorm of q and k over the head, rotary positions, stored as bf16 [S, 3, H, 128], as
+// kernels/gemm_qkv_sm90.cu. A value of a is its e4m3 number times a scale per row, and one of W
+// times a scale per output channel, as of kind row in kernels/gemm_fp8_sm90.cu.
+//
+// Entry gemm_qkv_fp8_sm90_128x256_bf16, 384 threads, clusters of 2 blocks along x, 232,096 bytes of
+// dynamic shared memory. Grid: 2 * min(multiprocessors / 2, cluster tiles), of which there are
+// (ceil(rows[0] / 256) + ceil(rows[1] / 256)) * ceil(columns / 256).
+// May be launched with programmatic stream serialization.
+
+#include "common/hopper/matrix_kernel.cuh"
+#include "common/hopper/qkv_epilogue.cuh"
+#include "common/hopper/scaled_epilogue.cuh"
+#include "common/hopper/tensor_map.cuh"
+#include "common/hopper/tile.cuh"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace flux_rt {
+
+// Maps per segment cover its rows alone, as in GemmFp8Sm90Params; `out` is q, k, v with all heads
+// as columns. Heads have 128 columns. K is a multiple of 16; its last 128 may be a part.
+struct GemmQkvFp8Sm90Params {
+    TensorMap a[2];            // [rows, k] e4m3, boxes of 128 columns x 128 rows, 128-byte swizzle
+    TensorMap weight[2];       // [columns, k] e4m3, 128 x 128, 128-byte swizzle
+    TensorMap out[2];          // [rows, columns] bf16, 64 x 64, 128-byte swizzle
+    const float *row_scale[2]; // [rows] per segment
+    const float *weight_scale[2]; // [columns] per segment
+    const float *bias[2];         // [columns] per segment; or null
+    const float *q_norm[2];       // [128] per segment, aligned to 8 bytes
+    const float *k_norm[2];       // [128] per segment, aligned to 8 bytes
+    const float2 *rope;           // [S, 64]: cos, sin; the rows of segment 1 begin at rows[0]
+    int32_t rows[2];              // of each segment
+    int32_t columns;              // 3 * part
+    int32_t part;                 // columns of q, of k and of v, a multiple of 256
+    int32_t k;
+    int32_t raster_rows; // cluster tiles that share a sweep over the columns, at least 1
+    float eps;           // of the RMSNorm
+    int32_t reserved;    // 0
+};
+static_assert(sizeof(GemmQkvFp8Sm90Params) == 896, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, a) == 0, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, weight) == 256, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, out) == 512, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, row_scale) == 768, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, weight_scale) == 784, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, bias) == 800, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, q_norm) == 816, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, k_norm) == 832, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, rope) == 848, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, rows) == 856, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, columns) == 864, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, part) == 868, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, k) == 872, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, raster_rows) == 876, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, eps) == 880, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, reserved) == 884, "mirrored by the launcher");
+
+// Sums of e4m3 products: q and k. The pairs' factor is the weight's scale, and shared memory is
+// full, so the weights of the norm come from global memory, like the angles: 512 bytes that all
+// warps read and both heads of a tile share, and so mostly from L1.
+template <class Tile> class ScaledSource {
+  public:
+    static constexpr int AHEAD = 6;
+
+  private:
+    ThreadRowScales<Tile> scales;
+    const float2 *weights;   // at this lane's first pair
+    float2 loaded[AHEAD][2]; // [group][right]
+
+  public:
+    __device__ __forceinline__ ScaledSource(int slot, int consumer, const float *norm)
+        : scales(slot, consumer),
+          weights(reinterpret_cast<const float2 *>(norm) + threadIdx.x % 4) {}
+
+    __device__ __forceinline__ float value(float sum, const ColumnPair &pair, int i,
+                                           int lower) const {
+        return fmaf(sum * scales(0, lower), pair.factor[i], pair.bias[i]);
+    }
+    __device__ __forceinline__ void load_norm(int group) {
+#pragma unroll
+        for (int right = 0; right < 2; ++right) {
+            loaded[group % AHEAD][right] = weights[group % (HEAD / 16) * 8 + 4 * right];
+        }
+    }
+    __device__ __forceinline__ float2 norm(const ColumnPair &, int group, int right) const {
+        return loaded[group % AHEAD][right];
+    }
+};
+
+// The inputs of an attention as the frame runs them.
+class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Params> {
+  public:
+    __device__ __forceinline__ explicit QkvFp8Problem(const GemmQkvFp8Sm90Params &params)
+        : MatrixCopies(params) {}
+
+    __device__ __forceinline__ bool has_residual() const { return false; }
+    __device__ __forceinline__ void load_residual(uint32_t, uint32_t, int, int, int) const {}
+
+    // Rows behind a segment's end are never stored.
+    __device__ __forceinline__ float row_scale(int segment, int row) const {
+        return row < params.rows[segment] ? params.row_scale[segment][row] : 0.0f;
+    }
+
+    __device__ __forceinline__ ColumnPair column_pair(int segment, int column) const {
+        const float *const bias = params.bias[segment], *const scale = params.weight_scale[segment];
+        ColumnPair loaded{{0.0f, 0.0f}, {0.0f, 0.0f}};
+        if (column >= params.columns) {
+            return loaded;
+        }
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            loaded.factor[i] = scale[column + i];
+            loaded.bias[i] = bias != nullptr ? bias[column + i] : 0.0f;
+        }
+        return loaded;
+    }
+
+    template <class Tile, class Write>
+    __device__ __forceinline__ void finish(HopperSums<Tile> &sums,
+                                           const TileSchedule<Tile> &schedule, int consumer,
+                                           int slot, const Write &write) const {
+        const HopperPosition at = schedule.position();
+        if (at.column < 2 * params.part) {
+            const int first = at.segment == 0 ? 0 : params.rows[0];
+            const float *const norm =
+                at.column < params.part ? params.q_norm[at.segment] : params.k_norm[at.segment];
+            using Source = ScaledSource<Tile>;
+            write(false, RotatedEpilogue<Tile, Source>(Source(slot, consumer, norm), sums, slot,
+                                                       params.eps, params.rope,
+                                                       first + at.row + consumer * Tile::CONSUMER_M,
+                                                       params.rows[0] + params.rows[1]));
+        } else {
+            scale_rows<Tile>(sums, slot, consumer);
+            write(false, ScaledEpilogue<Tile, false>(slot));
+        }
+    }
+};
+
+// A tile holds two whole heads of one part.
+using QkvFp8Format = TileFormat<Operand::E4M3, Scales::ROWS, 2>;
+using QkvFp8Tile = HopperTile<128, 256, 4, 64, 2, Consumers::TOGETHER, QkvFp8Format>;
+static_assert(QkvFp8Tile::SHARED_BYTES == 232096, "header");
+
+} // namespace flux_rt
+
+extern "C" __global__ void __cluster_dims__(flux_rt::QkvFp8Tile::CLUSTER, 1,
+                                            1) __launch_bounds__(flux_rt::QkvFp8Tile::THREADS, 1)
+    gemm_qkv_fp8_sm90_128x256_bf16(const __grid_constant__ flux_rt::GemmQkvFp8Sm90Params params) {
+    flux_rt::run_matrix_kernel<flux_rt::QkvFp8Tile, flux_rt::QkvFp8Problem>(params);
+}
