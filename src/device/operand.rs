@@ -10,7 +10,6 @@ use crate::device::MatrixMut;
 use crate::device::QuantizedMut;
 use crate::device::QuantizedRef;
 use crate::error::Error;
-use crate::error::Result;
 
 /// A matrix that a linear layer multiplies.
 #[derive(Debug, Clone, Copy)]
@@ -69,15 +68,7 @@ pub(crate) fn no_fp8(op: &str) -> Error {
     Error::Device { reason }
 }
 
-impl<'a> Input<'a> {
-    /// For kernels of activations alone.
-    pub(crate) fn act(self, op: &'static str) -> Result<Matrix<'a, Act>> {
-        match self {
-            Self::Act(matrix) => Ok(matrix),
-            Self::Fp8(_) => Err(no_fp8(op)),
-        }
-    }
-
+impl Input<'_> {
     /// `[M, K]`.
     #[must_use]
     pub fn shape(&self) -> [usize; 2] {

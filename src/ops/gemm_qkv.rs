@@ -72,13 +72,7 @@ pub fn gemm_qkv<'a>(
         expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
     }
     if let Device::Cuda(cuda) = qkv.device() {
-        let (a, mlp) = (a.act(OP)?, mlp.as_ref());
-        let Some(out) = mlp else {
-            return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, None, a, segments, rope);
-        };
-        return cuda::quantize::through_staging(&cuda, OP, out, |mlp| {
-            cuda::gemm_qkv::gemm_qkv(&cuda, qkv, Some(mlp), a, segments, rope)
-        });
+        return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, mlp.as_ref(), a, segments, rope);
     }
     let width = 3 * heads * head_dim;
     let mut qkv = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);

@@ -28,17 +28,41 @@ pub(super) fn plan(
             Plan::built_in(mode, blocks).unwrap_or_else(|| unreachable!("{mode} is built in"))
         }
     };
-    let lowered = lower(&mut plan.blocks, device);
+    let kernels = match device {
+        Device::Cpu => Kernels::ALL,
+        // Those of q, k and v take whole heads of 128, two at a time.
+        Device::Cuda(cuda) => Kernels {
+            linears: cuda.has_fp8(),
+            inputs: cuda.has_fp8()
+                && config.attention_head_dim == 128
+                && config.num_attention_heads.is_multiple_of(2),
+            attention: false,
+            mixed: false,
+        },
+    };
+    let lowered = lower(&mut plan.blocks, kernels);
     Ok((plan, lowered))
 }
 
-/// Takes back what has no kernel on `device`, and names it.
-fn lower(blocks: &mut BlockPlans, device: &Device) -> Vec<&'static str> {
-    // On Hopper the linear layers but q, k and v; on the CPU all of it.
-    let (linears, inputs, attention) = match device {
-        Device::Cpu => (true, true, true),
-        Device::Cuda(cuda) => (cuda.has_fp8(), false, false),
-    };
+/// What a device can compute in e4m3.
+#[derive(Debug, Clone, Copy)]
+struct Kernels {
+    /// Linear layers but those of q, k and v.
+    linears: bool,
+    /// Linear layers of q, k and v.
+    inputs: bool,
+    attention: bool,
+    /// The MLP's first layer where its second is in bf16.
+    mixed: bool,
+}
+
+impl Kernels {
+    const ALL: Self = Self { linears: true, inputs: true, attention: true, mixed: true };
+}
+
+/// Takes back what has no kernel, and names it.
+fn lower(blocks: &mut BlockPlans, kernels: Kernels) -> Vec<&'static str> {
+    let Kernels { linears, inputs, attention, mixed } = kernels;
     let mut lowered = Vec::new();
     let mut keep = |name, precision: &mut Precision, has_kernel: bool| {
         if precision.is_fp8() && !has_kernel {
@@ -51,12 +75,12 @@ fn lower(blocks: &mut BlockPlans, device: &Device) -> Vec<&'static str> {
         keep("qkv", &mut block.qkv, inputs);
         keep("attention", &mut block.attention, attention);
         keep("out", &mut block.out, linears);
-        keep("mlp_up", &mut block.mlp_up, linears);
+        keep("mlp_up", &mut block.mlp_up, linears && (mixed || block.mlp_down.is_fp8()));
         keep("mlp_down", &mut block.mlp_down, linears);
         widths.push(&mut block.width);
     }
     for block in &mut blocks.single {
-        keep("linear1", &mut block.linear1, inputs);
+        keep("linear1", &mut block.linear1, inputs && (mixed || block.linear2.is_fp8()));
         keep("attention", &mut block.attention, attention);
         keep("linear2", &mut block.linear2, linears);
         widths.push(&mut block.width);
@@ -81,8 +105,18 @@ mod tests {
         for mode in [Mode::Xl, Mode::L, Mode::M, Mode::S] {
             let mut blocks = Plan::built_in(&mode, [3, 4]).unwrap().blocks;
             let asked = blocks.clone();
-            assert!(lower(&mut blocks, &Device::Cpu).is_empty() && blocks == asked, "{mode}");
+            assert!(lower(&mut blocks, Kernels::ALL).is_empty() && blocks == asked, "{mode}");
         }
+    }
+
+    #[test]
+    fn a_layer_without_a_kernel_runs_in_bf16() {
+        let mut blocks = Plan::built_in(&Mode::S, [1, 1]).unwrap().blocks;
+        blocks.double[0].mlp_down = Precision::Bf16;
+        let kernels = Kernels { inputs: false, attention: false, mixed: false, ..Kernels::ALL };
+        assert_eq!(lower(&mut blocks, kernels), ["attention", "linear1", "mlp_up", "qkv"]);
+        assert_eq!(blocks.double[0].out, Precision::Fp8);
+        assert_eq!(blocks.single[0].linear2, Precision::Fp8);
     }
 
     #[test]
@@ -90,7 +124,7 @@ mod tests {
         let mut blocks = BlockPlans::plain([2, 2]);
         blocks.single[0].width.heads = Some(1);
         blocks.double[1].width.mlp = Some(128);
-        assert_eq!(lower(&mut blocks, &Device::Cpu), ["width"]);
+        assert_eq!(lower(&mut blocks, Kernels::ALL), ["width"]);
         assert_eq!(blocks, BlockPlans::plain([2, 2]));
     }
 }

@@ -24,7 +24,7 @@ fn stdout_carries_paths_only() {
 #[test]
 fn json_progress_is_one_object_a_line() {
     let desk = Desk::new();
-    let args = ["--prompt", "x", "--progress", "json", "--mode", "S"];
+    let args = ["--prompt", "x", "--progress", "json", "--mode", "original"];
     let answer = desk.small_run("dev", &args);
     answer.succeeds();
     let events: Vec<Value> =

@@ -75,9 +75,9 @@ fn without_a_prompt_the_example_is_named() {
 #[test]
 fn what_does_not_act_yet_is_said() {
     let desk = Desk::new();
-    let answer = desk.small_run("dev", &["--prompt", "x", "--mode", "S"]);
+    let answer = desk.small_run("dev", &["--prompt", "x", "--mode", "original"]);
     answer.succeeds();
-    assert!(answer.stderr.contains("note: mode S: "), "{}", answer.stderr);
+    assert!(answer.stderr.contains("note: mode original: "), "{}", answer.stderr);
 }
 
 #[test]

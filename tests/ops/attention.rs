@@ -208,7 +208,7 @@ fn fp8_is_near() {
         attention(expected.matrix_mut(), &qkv, Mask::None, 0.5).unwrap();
         let mut out = Tensor::<Act, 2>::zeros([seq, heads * dim]);
         attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), 0.5).unwrap();
-        let near = Tolerance { atol: 0.1, rtol: 0.1, l2: 6e-2 };
+        let near = Tolerance { atol: 0.1, rtol: 0.1, l2: 8e-2 };
         assert_close(&format!("{seq} x {heads} x {dim}"), out.host(), expected.host(), near);
         let rounded = difference(out.host(), expected.host(), F32);
         assert!(rounded.is_err(), "nothing was rounded");

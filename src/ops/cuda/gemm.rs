@@ -1,6 +1,6 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
-mod fp8;
+pub(super) mod fp8;
 pub(super) mod sm90;
 
 use std::sync::Arc;
@@ -154,12 +154,12 @@ impl<'a> Product<'a> {
 }
 
 /// Addresses of the biases, 0 for none.
-pub(super) fn biases(pair: [&Segment<'_>; 2]) -> [u64; 2] {
+fn biases(pair: [&Segment<'_>; 2]) -> [u64; 2] {
     pair.map(|segment| address_or_null(segment.linear.bias.as_ref()))
 }
 
 /// The gates of a product as kernels take them.
-struct Gates {
+pub(super) struct Gates {
     /// Addresses, 0 where there are none.
     table: u64,
     step: u64,
@@ -169,6 +169,9 @@ struct Gates {
 }
 
 impl Gates {
+    /// Of a product that has none.
+    pub(super) const NONE: Self = Self { table: 0, step: 0, stride: 0, column: [-1; 2] };
+
     fn of(pair: [&Segment<'_>; 2]) -> Result<Self> {
         let gates = pair.map(|segment| segment.gate);
         expect_gates(gates)?;
@@ -207,7 +210,21 @@ pub(crate) fn gemm(
             });
         }
     };
-    fp8::gemm(cuda, out, &a, residual, pair(OP, segments)?, activation)?;
+    let pair = pair(OP, segments)?;
+    let [first, second] = pair.map(|segment| fp8::fp8_weight(OP, &segment.linear.weight));
+    fp8::gemm(
+        cuda,
+        &fp8::Fp8Product {
+            out,
+            a,
+            residual,
+            split: pair[0].rows.end,
+            weight: [first?, second?],
+            bias: biases(pair),
+            gates: Gates::of(pair)?,
+            activation,
+        },
+    )?;
     match (difference, out) {
         (Some(Difference { out: change, from }), Output::Act(out)) => {
             add_scaled(cuda, &change, out.as_ref(), from, -1.0)

@@ -1,13 +1,16 @@
 //! Launcher of `gemm_qkv`: one launch for one or two segments.
 
+mod fp8;
 mod sm90;
 
 use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Cuda;
+use crate::device::Input;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::Output;
 use crate::device::Tensor;
 use crate::device::Work;
 use crate::error::Result;
@@ -18,6 +21,7 @@ use crate::ops::cuda::gemm::bf16_weight;
 use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::quantize::through_staging;
 use crate::ops::cuda::tile;
 use crate::ops::cuda::tile::Tile;
 use crate::ops::expect;
@@ -25,6 +29,9 @@ use crate::ops::gemm_qkv::QK_NORM_EPS;
 use crate::ops::gemm_qkv::QkvSegment;
 
 const OP: &str = "gemm_qkv";
+
+#[expect(clippy::cast_possible_truncation, reason = "eps is an f32 in the reference too")]
+const EPS: f32 = QK_NORM_EPS as f32;
 
 kernel_params!(Params, 160, {
     0 qkv: u64,
@@ -77,8 +84,25 @@ struct Inputs<'a> {
     eps: f32,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "eps is an f32 in the reference too")]
 pub(crate) fn gemm_qkv(
+    cuda: &Arc<Cuda>,
+    qkv: &Tensor<Act, 4>,
+    mlp: Option<&Output<'_>>,
+    a: Input<'_>,
+    segments: &[QkvSegment<'_>],
+    rope: &Tensor<f32, 3>,
+) -> Result<()> {
+    match (a, mlp) {
+        (Input::Fp8(a), _) => fp8::gemm_qkv(cuda, qkv, mlp, a, segments, rope),
+        (Input::Act(a), None) => act_gemm_qkv(cuda, qkv, None, a, segments, rope),
+        (Input::Act(a), Some(mlp)) => through_staging(cuda, OP, mlp, |mlp| {
+            act_gemm_qkv(cuda, qkv, Some(mlp), a, segments, rope)
+        }),
+    }
+}
+
+/// Of activations.
+fn act_gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
     mlp: Option<&MatrixMut<'_, Act>>,
@@ -120,7 +144,7 @@ pub(crate) fn gemm_qkv(
         q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
         k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
         rope: rope.cuda_address(),
-        eps: QK_NORM_EPS as f32,
+        eps: EPS,
     };
     if sm90::gemm_qkv(cuda, &inputs)? {
         return Ok(());

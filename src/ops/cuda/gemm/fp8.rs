@@ -19,7 +19,6 @@ use crate::error::Result;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::gemm::Gates;
 use crate::ops::cuda::gemm::OP;
-use crate::ops::cuda::gemm::biases;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
@@ -34,7 +33,6 @@ use crate::ops::cuda::tile::hopper::quickest;
 use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::expect;
 use crate::ops::gemm::Activation;
-use crate::ops::gemm::Segment;
 use crate::ops::gemm::Weight;
 
 kernel_params!(Params, 1280, {
@@ -77,58 +75,60 @@ fn tiles(
 }
 
 /// Addresses of a weight's values and scales.
-fn weight(weight: &Weight) -> Result<[u64; 2]> {
+pub(in crate::ops::cuda) fn fp8_weight(op: &'static str, weight: &Weight) -> Result<[u64; 2]> {
     let Weight::Fp8(quantized) = weight else {
         let sentence = || ("e4m3, as the input".into(), "bf16".into());
-        return expect(OP, "weight", false, sentence).map(|()| [0; 2]);
+        return expect(op, "weight", false, sentence).map(|()| [0; 2]);
     };
     let view = quantized.view();
     Ok([view.values.cuda_address(), view.scales.cuda_address()])
 }
 
+/// Where each segment's rows begin in scales of all rows.
+pub(in crate::ops::cuda) fn of_segments(scales: Matrix<'_, f32>, split: usize) -> [u64; 2] {
+    [0, split].map(|row| scales.cuda_address() + 4 * row as u64)
+}
+
+/// A product over e4m3: what its kernels need.
+pub(in crate::ops::cuda) struct Fp8Product<'a> {
+    pub(in crate::ops::cuda) out: &'a Output<'a>,
+    pub(in crate::ops::cuda) a: QuantizedRef<'a>,
+    pub(in crate::ops::cuda) residual: Option<Matrix<'a, Act>>,
+    /// Rows of the first segment.
+    pub(in crate::ops::cuda) split: usize,
+    /// Values and scales of each segment.
+    pub(in crate::ops::cuda) weight: [[u64; 2]; 2],
+    pub(in crate::ops::cuda) bias: [u64; 2],
+    pub(in crate::ops::cuda) gates: Gates,
+    pub(in crate::ops::cuda) activation: Activation,
+}
+
 /// Launches the kernel for `a` in e4m3.
-pub(super) fn gemm(
-    cuda: &Arc<Cuda>,
-    out: &Output<'_>,
-    a: &QuantizedRef<'_>,
-    residual: Option<Matrix<'_, Act>>,
-    pair: [&Segment<'_>; 2],
-    activation: Activation,
-) -> Result<()> {
-    let ([rows, columns], [_, k]) = (out.shape(), a.shape());
-    let tiles = tiles(a, out, activation).filter(|_| cuda.tier() == Tier::Sm90);
-    let split = pair[0].rows.end;
+pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
+    let Fp8Product { out, a, residual, split, weight, gates, .. } = product;
+    let (split, [rows, columns], [_, k]) = (*split, out.shape(), a.shape());
+    let tiles = tiles(a, out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
     let tile = tiles.and_then(|tiles| quickest(cuda, tiles, [split, rows - split], columns));
     let tile = tile.ok_or_else(|| no_fp8(OP))?;
+    check(a, weight.map(|[values, _]| values), columns)?;
     let segments = Segments { cuda, split, rows };
-    let [first, second] = pair.map(|segment| weight(&segment.linear.weight));
-    let [first, second] = [first?, second?];
     let chunk = [CHUNK_ROWS, tile.chunk_columns];
     let swizzle = tile.chunk_swizzle();
-    // Both segments' scales, from the first row and from the second segment's.
-    let both =
-        |scales: Matrix<'_, f32>| [0, split].map(|row| scales.cuda_address() + 4 * row as u64);
     let (out_maps, out_scale, out_scale_stride) = match out {
         Output::Act(out) => (segments.maps(out.as_ref(), chunk, swizzle)?, [0; 2], 0),
         Output::Fp8 { out, .. } => {
             let (values, scales) = (out.values.as_ref(), out.scales.as_ref());
-            (segments.maps(values, chunk, swizzle)?, both(scales), scales.stride())
+            let maps = segments.maps(values, chunk, swizzle)?;
+            (maps, of_segments(scales, split), scales.stride())
         }
     };
-    check(a, first[0], second[0], columns)?;
-    let gates = Gates::of(pair)?;
+    let values = weight.map(|[values, _]| values);
     let params = Params {
         a: segments.maps(a.values, [tile.rows, SLAB_BYTES], Swizzle::Bytes128)?,
-        weight: weight_maps(
-            cuda,
-            MapElement::Byte,
-            [first[0], second[0]],
-            [columns, k],
-            tile.columns,
-        )?,
+        weight: weight_maps(cuda, MapElement::Byte, values, [columns, k], tile.columns)?,
         out: out_maps,
         residual: match residual {
-            Some(residual) => segments.maps(residual, chunk, swizzle)?,
+            Some(residual) => segments.maps(*residual, chunk, swizzle)?,
             None => out_maps,
         },
         slab_scale: match a.scaling {
@@ -142,9 +142,9 @@ pub(super) fn gemm(
                 swizzle: Swizzle::None,
             })?,
         },
-        row_scale: both(a.scales),
-        weight_scale: [first[1], second[1]],
-        bias: biases(pair),
+        row_scale: of_segments(a.scales, split),
+        weight_scale: weight.map(|[_, scales]| scales),
+        bias: product.bias,
         out_scale,
         gate_table: gates.table,
         step: gates.step,
@@ -165,14 +165,14 @@ pub(super) fn gemm(
 }
 
 /// Fails for what bulk copies cannot take.
-fn check(a: &QuantizedRef<'_>, first: u64, second: u64, columns: usize) -> Result<()> {
+fn check(a: &QuantizedRef<'_>, weights: [u64; 2], columns: usize) -> Result<()> {
     let [_, k] = a.shape();
     for (value, unit) in [(k, 16), (a.values.stride(), 16), (columns, 16)] {
         expect(OP, "N, K or a row's stride", value.is_multiple_of(unit), || {
             (format!("a multiple of {unit} in e4m3"), value.to_string())
         })?;
     }
-    for address in [a.values.cuda_address(), first, second] {
+    for address in weights.into_iter().chain([a.values.cuda_address()]) {
         expect_aligned(OP, "operand", address)?;
     }
     Ok(())

@@ -154,6 +154,19 @@ pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
     },
 ];
 
+/// Of `gemm_qkv` over e4m3.
+pub(in crate::ops::cuda) const FP8_QKV: HopperTile = HopperTile {
+    kernel: "gemm_qkv_fp8_sm90_128x256_bf16",
+    rows: 128,
+    columns: 256,
+    stages: 4,
+    smem_bytes: 232_096,
+    chunk_columns: 64,
+    raster_rows: 12,
+    activations: &[],
+    reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
+};
+
 /// Of `gemm` over e4m3 with scales of blocks, to bf16.
 pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
     HopperTile {
@@ -264,11 +277,11 @@ pub(in crate::ops) fn describe() -> Vec<String> {
     let line = |tile: &HopperTile| {
         let HopperTile { kernel, rows, columns, stages, raster_rows, reason, .. } = tile;
         format!(
-            "{kernel:<27} sm90      {rows:>3} x {columns:<3}  {stages} stages  cluster {CLUSTER}  \
+            "{kernel:<31} sm90      {rows:>3} x {columns:<3}  {stages} stages  cluster {CLUSTER}  \
              raster {raster_rows:>2}  {reason}"
         )
     };
-    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK);
+    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV]);
     let tiles = GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).chain(fp8);
     tiles.map(line).collect()
 }
