@@ -1,5 +1,7 @@
 //! `gemm_qkv` against plain loops in f64.
 
+mod fp8;
+
 use flux_rt::device::Act;
 use flux_rt::device::Device;
 use flux_rt::device::Tensor;
