@@ -11,8 +11,8 @@
 //   256x144   row     231,712                48              row          bf16
 //   128x128   gelu    216,240                128             row          e4m3 in blocks, GELU
 //   128x256   gelu    232,096                128             row          e4m3 in blocks, GELU
-//   256x128   block   218,240                64              block        bf16
-//   256x144   block   222,464                48              block        bf16
+//   256x128   block   219,264                64              block        bf16
+//   256x144   block   223,488                48              block        bf16
 // Grid: 2 * min(multiprocessors / 2, cluster tiles). A cluster tile is two tiles below each other;
 // there are (ceil(rows[0] / M) + ceil(rows[1] / M)) * ceil(columns / N), M being both tiles' rows.
 // May be launched with programmatic stream serialization.
@@ -35,7 +35,7 @@ namespace flux_rt {
 //   a               128 columns x tile rows, bytes         128-byte swizzle
 //   weight          128 columns x tile columns / 2, bytes  128-byte swizzle
 //   residual, out   chunk columns x 64 rows                128-byte swizzle, none of 48 columns
-//   slab_scale      tile rows (inner) x 1, f32             no swizzle
+//   slab_scale      tile rows / 2 + 4 (inner) x 1, f32     no swizzle
 // A segment without rows may have any valid maps. K is a multiple of 16, N of 8, and of 16 where
 // out is e4m3; the last block of either may be a part. What is not read may be null or 0.
 struct GemmFp8Sm90Params {
@@ -100,11 +100,15 @@ class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
         load_box(shared, params.residual[segment], barrier, row, column);
     }
 
-    // Rows behind a segment's end get the next one's scales, or zeros; they are never stored.
+    // Bulk copies begin at multiples of 16 bytes, so a second segment's can begin with scales of
+    // the first. Rows behind a segment's end get the next one's, or zeros; they are never stored.
     __device__ __forceinline__ void load_slab_scales(uint32_t shared, uint32_t barrier, int segment,
                                                      int row, int slab) const {
-        const int first = segment == 0 ? 0 : params.rows[0];
+        const int first = segment == 0 ? 0 : params.rows[0] / 4 * 4;
         load_box(shared, params.slab_scale, barrier, slab, first + row);
+    }
+    __device__ __forceinline__ int scales_before(int segment) const {
+        return segment == 0 ? 0 : params.rows[0] % 4;
     }
     __device__ __forceinline__ float row_scale(int segment, int row) const {
         return row < params.rows[segment] ? params.row_scale[segment][row] : 0.0f;
@@ -192,8 +196,8 @@ static_assert(Row128x192::SHARED_BYTES == 217296, "header table");
 static_assert(Row256x144::SHARED_BYTES == 231712, "header table");
 static_assert(Gelu128x128::SHARED_BYTES == 216240, "header table");
 static_assert(Gelu128x256::SHARED_BYTES == 232096, "header table");
-static_assert(Block256x128::SHARED_BYTES == 218240, "header table");
-static_assert(Block256x144::SHARED_BYTES == 222464, "header table");
+static_assert(Block256x128::SHARED_BYTES == 219264, "header table");
+static_assert(Block256x144::SHARED_BYTES == 223488, "header table");
 
 } // namespace flux_rt
 

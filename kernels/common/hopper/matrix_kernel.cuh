@@ -10,6 +10,7 @@
 // and where the tile's format has scales:
 //   float row_scale(segment, row)                             of Scales::ROWS
 //   load_slab_scales(shared, barrier, segment, row, slab)     of Scales::BLOCKS: starts the copy
+//   int scales_before(segment)                                of these: what it begins with
 #pragma once
 
 #include "cluster.cuh"
@@ -82,12 +83,14 @@ __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
 }
 
 // As multiply(), for tiles of all formats.
-template <class Tile, class Queued>
+template <class Tile, class Problem, class Queued>
 __device__ __forceinline__ void
-multiply_tile(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
-              RingPosition<Tile::STAGES> &ring, int slabs, const Queued &queued) {
+multiply_tile(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, const Problem &problem,
+              const TileSchedule<Tile> &schedule, int consumer, RingPosition<Tile::STAGES> &ring,
+              int slabs, const Queued &queued) {
     if constexpr (Tile::SCALES == Scales::BLOCKS) {
-        multiply_scaled<Tile>(sums, shared, consumer, ring, slabs);
+        const int scales_before = problem.scales_before(schedule.position().segment);
+        multiply_scaled<Tile>(sums, shared, consumer, ring, slabs, scales_before);
         queued();
     } else {
         multiply<Tile>(sums, shared, consumer, ring, slabs, queued);
@@ -113,7 +116,7 @@ __device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const 
         if (Tile::IN_TURN) {
             barrier_wait(shared.turn(consumer), parity ^ (consumer == 0 ? 1 : 0));
         }
-        multiply_tile<Tile>(sums, shared, consumer, stages, slabs, [&] {
+        multiply_tile<Tile>(sums, shared, problem, schedule, consumer, stages, slabs, [&] {
             if (Tile::IN_TURN && threadIdx.x % WARPGROUP == 0) {
                 RingPosition<Tile::STAGES> ahead = stages;
                 for (int stage = 0; stage < residual_stages; ++stage) {

@@ -61,8 +61,11 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
             const uint32_t full = shared.full(ring.slot);
             barrier_arrive_expect(full, Tile::STAGE_BYTES + Tile::SLAB_SCALE_BYTES);
             if constexpr (Tile::SCALES == Scales::BLOCKS) {
-                problem.load_slab_scales(shared.slab_scales(ring.slot), full, at.segment, at.row,
-                                         slab);
+                for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
+                    problem.load_slab_scales(shared.slab_scales(ring.slot, consumer), full,
+                                             at.segment, at.row + consumer * Tile::CONSUMER_M,
+                                             slab);
+                }
             }
             problem.load_a(shared.a(ring.slot), full, at.segment, at.row, slab * Tile::K);
             load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,

@@ -12,17 +12,19 @@
 
 namespace flux_rt {
 
-// As multiply(). A consumer's chains take turns with one set of partial sums, for more there are no
+// As multiply(). Scales begin behind the first `scales_before` that were copied. A consumer's chains take turns with one set of partial sums, for more there are no
 // registers; while it adds one to the sums, the tensor cores work for the other consumer.
 template <class Tile>
 __device__ __forceinline__ void multiply_scaled(HopperSums<Tile> &sums,
                                                 const SharedLayout<Tile> &shared, int consumer,
-                                                RingPosition<Tile::STAGES> &ring, int slabs) {
+                                                RingPosition<Tile::STAGES> &ring, int slabs,
+                                                int scales_before) {
     static_assert(!Tile::IN_TURN, "the consumers hide each other's additions");
     const int warp = threadIdx.x % WARPGROUP / 32, lane = threadIdx.x % 32;
     const float *const scales =
-        reinterpret_cast<const float *>(dynamic_shared() + Tile::SLAB_SCALE_OFFSET) +
-        consumer * Tile::CONSUMER_M + 16 * warp + lane / 4;
+        reinterpret_cast<const float *>(dynamic_shared() + Tile::SLAB_SCALE_OFFSET +
+                                        consumer * Tile::SLAB_SCALE_PITCH) +
+        scales_before + 16 * warp + lane / 4;
     const uint32_t a_offset = consumer * Tile::CONSUMER_M * Tile::SLAB_BYTES;
 #pragma unroll
     for (int chain = 0; chain < Tile::CHAINS; ++chain) {
@@ -38,7 +40,8 @@ __device__ __forceinline__ void multiply_scaled(HopperSums<Tile> &sums,
         const uint64_t b = operand_descriptor(shared.b(ring.slot));
 #pragma unroll
         for (int chain = 0; chain < Tile::CHAINS; ++chain) {
-            const float *const of_chain = scales + ring.slot * Tile::M + chain * 64;
+            constexpr int STAGE_SCALES = CONSUMERS * Tile::SLAB_SCALE_PITCH / 4;
+            const float *const of_chain = scales + ring.slot * STAGE_SCALES + chain * 64;
             const float upper = of_chain[0], lower = of_chain[8];
             float partial[Tile::N / 2];
             products_fence();

@@ -65,8 +65,12 @@ struct HopperTile {
     static constexpr uint32_t A_BYTES = M * SLAB_BYTES, B_BYTES = N * SLAB_BYTES;
     static constexpr uint32_t STAGE_BYTES = A_BYTES + B_BYTES;
     static constexpr uint32_t CHUNK_BYTES = 64 * CHUNK_ROW_BYTES;
-    // Scales of A's rows, an f32 each: of a stage's slab, or of a tile.
-    static constexpr uint32_t SLAB_SCALE_BYTES = SCALES == Scales::BLOCKS ? M * 4 : 0;
+    // Scales of A's rows, an f32 each: of a stage's slab, or of a tile. A slab's come in a copy for
+    // each consumer; it begins at a multiple of 16 bytes, up to three scales before the first row.
+    static constexpr int SLAB_SCALES = CONSUMER_M + 4;
+    static constexpr uint32_t SLAB_SCALE_PITCH = (SLAB_SCALES * 4 + 127) / 128 * 128;
+    static constexpr uint32_t SLAB_SCALE_BYTES =
+        SCALES == Scales::BLOCKS ? CONSUMERS * SLAB_SCALES * 4 : 0;
     static constexpr uint32_t ROW_SCALE_BYTES = SCALES == Scales::ROWS ? M * 4 : 0;
     // Warps of a consumer that report when they are done with a stage. Products are a warpgroup's,
     // of which one warp can speak for all; scales every warp reads by itself.
@@ -82,7 +86,9 @@ struct HopperTile {
     // Shared memory, from its first byte on.
     static constexpr uint32_t CHUNK_OFFSET = STAGES * STAGE_BYTES;
     static constexpr uint32_t SLAB_SCALE_OFFSET = CHUNK_OFFSET + CONSUMERS * BUFFERS * CHUNK_BYTES;
-    static constexpr uint32_t VECTOR_OFFSET = SLAB_SCALE_OFFSET + STAGES * SLAB_SCALE_BYTES;
+    static constexpr int SLAB_SCALE_STAGES = SCALES == Scales::BLOCKS ? STAGES : 0;
+    static constexpr uint32_t VECTOR_OFFSET =
+        SLAB_SCALE_OFFSET + SLAB_SCALE_STAGES * CONSUMERS * SLAB_SCALE_PITCH;
     static constexpr uint32_t BARRIER_OFFSET = VECTOR_OFFSET + TILES_AT_WORK * VECTOR_BYTES;
     static constexpr uint32_t BARRIERS =
         2 * (STAGES + CONSUMERS * BUFFERS + TILES_AT_WORK) + CONSUMERS;
@@ -105,8 +111,9 @@ template <class Tile> struct SharedLayout {
         return base + stage * Tile::STAGE_BYTES;
     }
     __device__ __forceinline__ uint32_t b(int stage) const { return a(stage) + Tile::A_BYTES; }
-    __device__ __forceinline__ uint32_t slab_scales(int stage) const {
-        return base + Tile::SLAB_SCALE_OFFSET + stage * Tile::SLAB_SCALE_BYTES;
+    __device__ __forceinline__ uint32_t slab_scales(int stage, int consumer) const {
+        return base + Tile::SLAB_SCALE_OFFSET +
+               (stage * CONSUMERS + consumer) * Tile::SLAB_SCALE_PITCH;
     }
     __device__ __forceinline__ uint32_t residual(int stage, int reader, int chunk) const {
         return a(stage) + (reader * Tile::RESIDUAL_CHUNKS + chunk) * Tile::CHUNK_BYTES;

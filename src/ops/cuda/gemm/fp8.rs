@@ -138,7 +138,8 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
                 address: a.scales.cuda_address(),
                 sizes: [rows, a.scales.shape()[0]],
                 strides: [1, a.scales.stride()],
-                tile: [tile.rows, 1],
+                // Of each consumer, and of what is between its rows and 16 bytes before.
+                tile: [tile.rows / 2 + 4, 1],
                 swizzle: Swizzle::None,
             })?,
         },
