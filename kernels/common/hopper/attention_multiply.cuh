@@ -4,6 +4,7 @@
 
 #include "../bf16.cuh"
 #include "attention_shape.cuh"
+#include "loads.cuh"
 #include "mbarrier.cuh"
 #include "wgmma.cuh"
 #include "wgmma_registers.cuh"
@@ -50,6 +51,7 @@ template <class Shape, class Products> class ConsumerQueries {
                          : "r"(address)
                          : "memory");
         }
+        complete_loads(folded(words));
         __syncwarp();
         if (lane == 0) {
             barrier_arrive(shared.q_empty());

@@ -3,6 +3,7 @@
 // K exact, which the tensor cores add up with fewer bits.
 #pragma once
 
+#include "loads.cuh"
 #include "mbarrier.cuh"
 #include "multiply.cuh"
 #include "tile.cuh"
@@ -12,13 +13,13 @@
 
 namespace flux_rt {
 
-// As multiply(). Scales begin behind the first `scales_before` that were copied. A consumer's chains take turns with one set of partial sums, for more there are no
-// registers; while it adds one to the sums, the tensor cores work for the other consumer.
+// As multiply(). Scales begin behind the first `scales_before` that were copied. A consumer's
+// chains take turns with one set of partial sums, for more there are no registers; while it adds
+// one to the sums, the tensor cores work for the other consumer.
 template <class Tile>
-__device__ __forceinline__ void multiply_scaled(HopperSums<Tile> &sums,
-                                                const SharedLayout<Tile> &shared, int consumer,
-                                                RingPosition<Tile::STAGES> &ring, int slabs,
-                                                int scales_before) {
+__device__ __forceinline__ void
+multiply_scaled(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
+                RingPosition<Tile::STAGES> &ring, int slabs, int scales_before) {
     static_assert(!Tile::IN_TURN, "the consumers hide each other's additions");
     const int warp = threadIdx.x % WARPGROUP / 32, lane = threadIdx.x % 32;
     const float *const scales =
@@ -54,6 +55,7 @@ __device__ __forceinline__ void multiply_scaled(HopperSums<Tile> &sums,
             products_commit();
             products_wait<0>();
             if (chain == Tile::CHAINS - 1) {
+                complete_loads(__float_as_uint(upper) ^ __float_as_uint(lower));
                 release_stage<Tile>(shared, ring.slot);
             }
             pin(partial);
