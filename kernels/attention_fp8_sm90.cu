@@ -6,8 +6,8 @@
 // b.
 //
 //   entry                          out                             keys at a time   shared bytes
-//   attention_fp8_sm90_d128        bf16                            128              155,792
-//   attention_fp8_sm90_d128_e4m3   e4m3, a scale per row and head  128              155,792
+//   attention_fp8_sm90_d128        bf16                            128              225,424
+//   attention_fp8_sm90_d128_e4m3   e4m3, a scale per row and head  128              225,424
 // 384 threads, clusters of 2 blocks along x. Grid: 2 * min(multiprocessors / 2, ceil(S / 256) * H).
 
 #include "common/hopper/attention_block.cuh"
@@ -16,6 +16,7 @@
 #include "common/hopper/attention_fp8_output.cuh"
 #include "common/hopper/attention_fp8_shape.cuh"
 #include "common/hopper/attention_fp8_softmax.cuh"
+#include "common/hopper/attention_fp8_sums.cuh"
 #include "common/hopper/attention_multiply.cuh"
 #include "common/hopper/attention_output.cuh"
 #include "common/hopper/attention_shape.cuh"
@@ -146,7 +147,7 @@ consume(const AttentionMemory<Shape> &shared, const AttentionFp8Sm90Params &para
     rows.reset();
     rows.raise(scores, unit);
     rows.exponentiate(p, scores, unit);
-    bool started = false; // `out` holds products of this piece
+    KeptSums<Shape> kept(consumer);
 
 #pragma unroll 1
     while (true) {
@@ -172,7 +173,7 @@ consume(const AttentionMemory<Shape> &shared, const AttentionFp8Sm90Params &para
         barrier_wait(shared.full(ring.slot), ring.parity);
         ring.advance();
         products_fence();
-        multiply_values<Shape>(out, p, shared.tile(value_stage), started);
+        multiply_values<Shape>(out, p, shared.tile(value_stage), kept.goes_on());
         products_commit();
 
         products_wait<1>();
@@ -190,21 +191,26 @@ consume(const AttentionMemory<Shape> &shared, const AttentionFp8Sm90Params &para
         pin(out);
         release(value_stage);
         if (ends) {
+            kept.finish(out);
             finish_piece<Shape, OUT>(params, last, tile_blocks, AttentionSchedule<Shape>::place(),
                                      consumer, out, last_rows);
-        } else if (raised) {
-            scale_rows(out, rows.factor);
+        } else {
+            if (raised) {
+                scale_rows(out, rows.factor);
+                kept.scale(rows.factor);
+            }
+            kept.count(out);
         }
-        started = !ends;
         replace_probabilities(p, next_p);
     }
 
     barrier_wait(shared.full(ring.slot), ring.parity);
     products_fence();
-    multiply_values<Shape>(out, p, shared.tile(ring.slot), started);
+    multiply_values<Shape>(out, p, shared.tile(ring.slot), kept.goes_on());
     products_commit();
     products_wait<0>();
     pin(out);
+    kept.finish(out);
     finish_piece<Shape, OUT>(params, piece, tile_blocks, AttentionSchedule<Shape>::place(),
                              consumer, out, rows);
 }
@@ -220,7 +226,7 @@ __device__ __forceinline__ void attention_fp8_sm90(const AttentionFp8Sm90Params 
 }
 
 using AttentionFp8_128 = HopperAttentionFp8<128, 8>;
-static_assert(AttentionFp8_128::SHARED_BYTES == 155792, "header table");
+static_assert(AttentionFp8_128::SHARED_BYTES == 225424, "header table");
 
 } // namespace flux_rt
 

@@ -21,16 +21,13 @@ template <int KEYS_, int STAGES_> struct HopperAttentionFp8 : HopperAttentionBlo
     static constexpr int KEYS = KEYS_, STAGES = STAGES_;
     static constexpr int PANEL_KEYS = KEYS % 128 == 0 ? 128 : KEYS % 64 == 0 ? 64 : 32;
     static constexpr int KEY_PANELS = KEYS / PANEL_KEYS;
-    // Without them, threads would add probabilities up before rounding; kept to be measured
-    // against.
     static constexpr int SUM_COLUMNS = 8, OUT_COLUMNS = HEAD_DIM + SUM_COLUMNS;
 
     // A row's largest probability is 2^(SHIFT - 1) to 2^SHIFT when its reference is set.
     static constexpr int SHIFT = 7;
 
-    // Of every POLYNOMIAL probabilities, one is computed without the special function unit; of
-    // none if 0.
-    static constexpr int POLYNOMIAL = 0;
+    // Blocks of keys whose products the tensor cores add up by themselves.
+    static constexpr int PROMOTED_BLOCKS = 4;
 
     // With two kinds of tiles to load, 24 registers are not enough for the producer.
     static constexpr int PRODUCER_REGISTERS = 40;
@@ -45,7 +42,10 @@ template <int KEYS_, int STAGES_> struct HopperAttentionFp8 : HopperAttentionBlo
 
     // Shared memory, from its first byte on.
     static constexpr uint32_t RING_OFFSET = Q_BYTES;
-    static constexpr uint32_t BARRIER_OFFSET = RING_OFFSET + STAGES * BUFFER_BYTES;
+    static constexpr uint32_t SUM_OFFSET = RING_OFFSET + STAGES * BUFFER_BYTES;
+    static constexpr int SUM_VECTORS = OUT_COLUMNS / 8; // of a thread
+    static constexpr uint32_t SUM_BYTES = CONSUMERS * WARPGROUP * SUM_VECTORS * 16;
+    static constexpr uint32_t BARRIER_OFFSET = SUM_OFFSET + SUM_BYTES;
     static constexpr uint32_t SHARED_BYTES = BARRIER_OFFSET + 16 * (STAGES + 1);
 
     static_assert(KEYS % 32 == 0 && KEYS <= 256, "what wgmma multiplies and one bulk copy loads");

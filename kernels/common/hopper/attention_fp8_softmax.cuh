@@ -2,7 +2,6 @@
 // sums from the tensor cores.
 #pragma once
 
-#include "../exp2_polynomial.cuh"
 #include "../fp8.cuh"
 #include "attention_fp8_shape.cuh"
 #include "attention_softmax.cuh"
@@ -20,14 +19,11 @@ namespace flux_rt {
 template <class Shape> struct Fp8Softmax {
     static constexpr float HIGHEST = 8.75f; // log2 of what rounds to at most 448
     float reference[2];
-    float sum[2]; // of the whole row, once a piece is done; else of this lane's columns or unused
+    float sum[2];    // of the whole row, once a piece is done
     float factor[2]; // by which the last raise() lowered what was summed before
 
     // Forgets the rows before the first block of new ones.
-    __device__ __forceinline__ void reset() {
-        reference[0] = reference[1] = -INFINITY;
-        sum[0] = sum[1] = 0.0f;
-    }
+    __device__ __forceinline__ void reset() { reference[0] = reference[1] = -INFINITY; }
 
     // As HopperSoftmax's.
     template <int COUNT>
@@ -44,9 +40,6 @@ template <class Shape> struct Fp8Softmax {
             const float raised = fmaxf(reference[row], ceilf(highest[row]) - Shape::SHIFT);
             factor[row] = exp2_approx(reference[row] - raised);
             reference[row] = raised;
-            if constexpr (Shape::SUM_COLUMNS == 0) {
-                sum[row] *= factor[row];
-            }
         }
         return true;
     }
@@ -64,12 +57,7 @@ template <class Shape> struct Fp8Softmax {
             for (int j = 0; j < 4; ++j) {
                 const float score = scores[first + j % 2 * 4 + j / 2];
                 const float exponent = fmaf(score, unit, -reference[row]);
-                constexpr int EACH = Shape::POLYNOMIAL > 0 ? Shape::POLYNOMIAL : COUNT + 1;
-                const bool polynomial = (4 * i + j) % EACH == EACH - 1;
-                power[j] = polynomial ? exp2_polynomial(exponent) : exp2_approx(exponent);
-                if constexpr (Shape::SUM_COLUMNS == 0) {
-                    sum[row] += power[j];
-                }
+                power[j] = exp2_approx(exponent);
             }
             p[i / 4][i % 4] = pack_e4m3(power[0], power[1], power[2], power[3]);
         }
@@ -77,13 +65,8 @@ template <class Shape> struct Fp8Softmax {
 
     // Takes the sums of whole rows from the sums of products with ones.
     template <int COUNT> __device__ __forceinline__ void take_sums(const float (&out)[COUNT]) {
-        if constexpr (Shape::SUM_COLUMNS == 0) {
-            sum[0] = quad_sum(sum[0]);
-            sum[1] = quad_sum(sum[1]);
-        } else {
-            sum[0] = out[Shape::HEAD_DIM / 2];
-            sum[1] = out[Shape::HEAD_DIM / 2 + 2];
-        }
+        sum[0] = out[Shape::HEAD_DIM / 2];
+        sum[1] = out[Shape::HEAD_DIM / 2 + 2];
     }
 
     __device__ __forceinline__ float row_sum(int row) const { return sum[row]; }
