@@ -49,7 +49,7 @@ struct AttentionFp8Sm90Params {
     int32_t out_stride;    // elements, a multiple of 16 bytes
     int32_t out_scales_stride;
     float scale;         // of the scores, above 0, with the scales of q and k
-    int32_t reserved[5]; // 0
+    int32_t reserved[17]; // 0
 };
 static_assert(sizeof(AttentionFp8Sm90Params) == 512, "mirrored by the launcher");
 static_assert(offsetof(AttentionFp8Sm90Params, q) == 0, "mirrored by the launcher");

@@ -73,3 +73,8 @@ fn residual_diff() {
 fn quantize() {
     emulate("test_quantize");
 }
+
+#[test]
+fn quantize_qkv() {
+    emulate("test_quantize_qkv");
+}

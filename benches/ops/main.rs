@@ -20,6 +20,7 @@ mod layernorm_modulate;
 mod noise;
 mod pack;
 mod quantize;
+mod quantize_qkv;
 mod random_normal;
 mod residual_diff;
 mod rmsnorm;
@@ -213,6 +214,7 @@ fn main() {
         noise::run,
         pack::run,
         quantize::run,
+        quantize_qkv::run,
         random_normal::run,
         residual_diff::run,
         rmsnorm::run,

@@ -5,8 +5,6 @@
 
 namespace flux_rt {
 
-constexpr float E4M3_MAX = 448.0f;
-
 // Four values rounded to nearest, the first in the lowest byte; beyond the range, the largest.
 __device__ __forceinline__ uint32_t pack_e4m3(float first, float second, float third,
                                               float fourth) {

@@ -9,7 +9,6 @@ use crate::device::Device;
 use crate::device::Output;
 use crate::device::QuantizedQkv;
 use crate::device::Tensor;
-use crate::device::operand::no_fp8;
 use crate::device::quantized_qkv::KEY_PADDING;
 use crate::error::Result;
 use crate::ops::cpu;
@@ -73,8 +72,8 @@ pub fn attention_fp8<'out>(
     expect_shape(OP, "q and k", [two], [2])?;
     expect_shape(OP, "v", qkv.v.shape(), [heads, head_dim, seq.next_multiple_of(KEY_PADDING)])?;
     expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
-    if let Device::Cuda(_) = out.device() {
-        return Err(no_fp8(OP));
+    if let Device::Cuda(cuda) = out.device() {
+        return cuda::attention::attention_fp8(&cuda, &out, qkv, scale);
     }
     with_output(out, |mut out| cpu::attention::attention_fp8(&mut out, qkv, scale));
     Ok(())

@@ -21,6 +21,7 @@ pub mod layernorm_modulate;
 pub mod noise;
 pub mod pack;
 pub mod quantize;
+pub mod quantize_qkv;
 pub mod random_normal;
 pub mod residual_diff;
 pub mod rmsnorm;

@@ -36,7 +36,7 @@ pub(super) fn plan(
             inputs: cuda.has_fp8()
                 && config.attention_head_dim == 128
                 && config.num_attention_heads.is_multiple_of(2),
-            attention: false,
+            attention: cuda.has_fp8() && config.attention_head_dim == 128,
             mixed: false,
         },
     };

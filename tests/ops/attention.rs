@@ -4,12 +4,15 @@ use proptest::prelude::*;
 
 use flux_rt::device::Act;
 use flux_rt::device::Device;
+use flux_rt::device::Quantized;
 use flux_rt::device::QuantizedQkv;
+use flux_rt::device::Scaling;
 use flux_rt::device::Tensor;
+use flux_rt::device::e4m3;
 use flux_rt::ops::attention::Mask;
 use flux_rt::ops::attention::attention;
 use flux_rt::ops::attention::attention_fp8;
-use flux_rt::ops::quantize::quantize_qkv;
+use flux_rt::ops::quantize_qkv::quantize_qkv;
 
 use crate::common::F32;
 use crate::common::Tolerance;
@@ -239,6 +242,103 @@ fn fp8_finds_each_key_where_it_lies() {
             let out = &out.matrix().row(query)[head * dim..][..dim];
             let step = Tolerance { atol: 3e-3, rtol: 0.07, l2: 4e-2 };
             assert_close(&format!("query {query}"), out, value, step);
+        }
+    }
+}
+
+/// Sums in another order, and probabilities that are rounded relative to what was the largest so far.
+const FP8: Tolerance = Tolerance { atol: 1e-2, rtol: 3e-2, l2: 1.5e-2 };
+
+/// Operands of the GPU's kernel, whose scores are of size 2.
+fn quantised(device: &Device, [seq, heads]: [usize; 2]) -> QuantizedQkv {
+    let qkv = gpu::act(device, [seq, 3, heads, 128], 1);
+    let mut quantized = QuantizedQkv::empty(device, [seq, heads, 128]).unwrap();
+    quantize_qkv(&mut quantized, &qkv, [1.0; 2]).unwrap();
+    quantized
+}
+
+const FP8_SCALE: f32 = 0.45;
+
+#[test]
+fn cuda_fp8_agrees_with_the_oracle() {
+    let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
+    for (seq, heads) in
+        [(1, 1), (2, 3), (64, 1), (127, 2), (128, 5), (129, 2), (300, 24), (1300, 3)]
+    {
+        gpu.agrees_on_best(&format!("{seq} x {heads}"), FP8, |device| {
+            let qkv = quantised(device, [seq, heads]);
+            let mut out = gpu::framed(device, [seq, heads * 128], 8);
+            attention_fp8(gpu::inside_mut(&mut out, 8), &qkv, FP8_SCALE).unwrap();
+            gpu::unframed(out, 8)
+        });
+    }
+}
+
+/// What it writes in e4m3 is what it writes in bf16, rounded; between what others write.
+#[test]
+fn cuda_fp8_quantises_its_output() {
+    let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
+    let device: &Device = &gpu;
+    for (seq, heads) in [(1, 1), (77, 3), (300, 24), (1300, 2)] {
+        let qkv = quantised(device, [seq, heads]);
+        let mut whole = gpu::to(device, Tensor::<Act, 2>::zeros([seq, heads * 128]));
+        attention_fp8(whole.matrix_mut(), &qkv, FP8_SCALE).unwrap();
+        let whole = gpu::host(whole);
+        let out = Quantized::zeros([seq, (heads + 2) * 128], Scaling::Block);
+        let mut out = out.to_device(device).unwrap();
+        let columns = 128..(heads + 1) * 128;
+        attention_fp8(out.view_mut().columns(columns), &qkv, FP8_SCALE).unwrap();
+        let out = out.to_device(&Device::Cpu).unwrap();
+        let out = out.view();
+        for row in 0..seq {
+            for block in 0..heads + 2 {
+                let values = &out.values.row(row)[block * 128..][..128];
+                let scale = out.scales.row(block)[row];
+                if block == 0 || block == heads + 1 {
+                    assert!(
+                        scale == 0.0 && values.iter().all(|&value| value == 0),
+                        "{row} {block}"
+                    );
+                    continue;
+                }
+                let exact = &whole[(row * heads + block - 1) * 128..][..128];
+                let most = exact.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                assert!((scale * 448.0 / most - 1.0).abs() < 8e-3, "{row} {block}: {scale} {most}");
+                for (&value, exact) in values.iter().zip(exact) {
+                    let error = (e4m3::to_f32(value) * scale - exact).abs();
+                    let step = exact.abs() * (1.0 / 16.0 + 1.0 / 128.0) + scale / 512.0;
+                    assert!(error <= step, "{row} {block}: {value} for {exact}");
+                }
+            }
+        }
+    }
+}
+
+/// Enough runs to meet a load that comes too late now and then.
+#[test]
+fn cuda_repeats_itself() {
+    let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
+    if gpu.small() {
+        return;
+    }
+    let device: &Device = &gpu;
+    let shape = [1537, 24 * 128];
+    let qkv = gpu::act(device, [1537, 3, 24, 128], 1);
+    let quantized = quantised(device, [1537, 24]);
+    let mut out = gpu::to(device, Tensor::<Act, 2>::zeros(shape));
+    for fp8 in [false, true] {
+        let mut run = || {
+            match fp8 {
+                false => attention(out.matrix_mut(), &qkv, Mask::None, FP8_SCALE).unwrap(),
+                true => attention_fp8(out.matrix_mut(), &quantized, FP8_SCALE).unwrap(),
+            }
+            let mut copy = gpu::to(device, Tensor::<Act, 2>::zeros(shape));
+            copy.matrix_mut().copy_from(out.matrix()).unwrap();
+            gpu::host(copy)
+        };
+        let first = run();
+        for repeat in 0..300 {
+            assert!(run() == first, "fp8 {fp8}, run {repeat}");
         }
     }
 }

@@ -113,7 +113,8 @@ fn cuda_quantises_as_the_oracle() {
                 ModulateSegment { rows: split..seq, shift: vector(2), scale: vector(3) },
             ];
             let count = if split == seq { 1 } else { 2 };
-            let mut out = Quantized::empty(device, [seq, hidden], Scaling::Row).unwrap();
+            let out = Quantized::zeros([seq, hidden], Scaling::Row);
+            let mut out = out.to_device(device).unwrap();
             layernorm_modulate(out.view_mut(), x.matrix(), &segments[..count]).unwrap();
             out
         });

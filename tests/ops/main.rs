@@ -26,6 +26,7 @@ mod layernorm_modulate;
 mod noise;
 mod pack;
 mod quantize;
+mod quantize_qkv;
 mod random_normal;
 mod residual_diff;
 mod rmsnorm;

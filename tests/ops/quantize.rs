@@ -98,7 +98,7 @@ fn cuda_agrees_exactly_with_the_oracle() {
             let what = format!("{rows} x {columns} {scaling:?}");
             gpu.agrees(&what, gpu::EXACT, |device| {
                 let x = gpu::act(device, [rows, columns], 1);
-                let mut out = Quantized::empty(device, [rows, columns], scaling).unwrap();
+                let mut out = Quantized::zeros([rows, columns], scaling).to_device(device).unwrap();
                 quantize(out.view_mut(), x.matrix()).unwrap();
                 let (values, scales) = parts(out.to_device(&Device::Cpu).unwrap().view());
                 values.iter().map(|&byte| f32::from(byte)).chain(scales).collect()

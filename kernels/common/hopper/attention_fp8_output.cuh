@@ -2,6 +2,7 @@
 // rows and tiles that two blocks share are in attention_output.cuh.
 #pragma once
 
+#include "../e4m3.cuh"
 #include "../fp8.cuh"
 #include "attention_fp8_softmax.cuh"
 #include "attention_output.cuh"

@@ -163,15 +163,16 @@ impl Cuda {
         self.card.smem_bytes_per_block
     }
 
-    /// [`Self::SCRATCH_BYTES`] for each multiprocessor, of which kernels find
-    /// the first 256 for each zero and leave them so. All work goes to one stream, so kernels may share it.
+    /// [`Self::FLAG_BYTES`] for each multiprocessor, which kernels find zero and leave so, then
+    /// [`Self::PARTIAL_BYTES`] for each. All work goes to one stream, so kernels may share it.
     pub(crate) fn scratch(&self) -> u64 {
         self.scratch
     }
 
-    /// Bytes of [`Self::scratch`] for a multiprocessor: what a block of an attention that shares tiles
-    /// leaves for another, and as many flags as it has warps.
-    pub(crate) const SCRATCH_BYTES: usize = 69_632 + 256;
+    /// As many flags as a block of an attention has warps, and room between those of two blocks.
+    pub(crate) const FLAG_BYTES: usize = 256;
+    /// What a block of an attention that shares tiles leaves for another.
+    pub(crate) const PARTIAL_BYTES: usize = 69_632;
 
     /// The tier of the kernels that this GPU runs where an op has several.
     pub(crate) fn tier(&self) -> Tier {
@@ -292,7 +293,7 @@ fn new_scratch(driver: &Driver, card: &Card) -> Result<u64> {
     if card.tier == Tier::Portable {
         return Ok(0);
     }
-    let (bytes, mut address) = (card.multiprocessors * Cuda::SCRATCH_BYTES, 0);
+    let (bytes, mut address) = (card.multiprocessors * (Cuda::FLAG_BYTES + Cuda::PARTIAL_BYTES), 0);
     // SAFETY: allocates, and touches nothing that is there; writes one address.
     unsafe { call!(driver, cuMemAlloc_v2(&mut address, bytes)) }?;
     // SAFETY: all of what was just allocated.

@@ -15,7 +15,7 @@ use crate::model::weights::elastic::aligned;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::attention::attention_fp8;
-use crate::ops::quantize::quantize_qkv;
+use crate::ops::quantize_qkv::quantize_qkv;
 
 /// What a linear layer reads.
 #[derive(Debug)]

@@ -9,17 +9,14 @@ use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Output;
 use crate::device::QuantizedMut;
-use crate::device::QuantizedQkv;
 use crate::device::QuantizedRef;
 use crate::device::Scaling;
-use crate::device::Tensor;
 use crate::device::e4m3;
 use crate::device::quantized::BLOCK;
-use crate::device::quantized_qkv::key_position;
 use crate::ops::cpu::for_each_row;
 
 /// A scale for magnitudes up to `largest`.
-fn scale(largest: f32) -> f32 {
+pub(super) fn scale(largest: f32) -> f32 {
     largest.max(1e-12) / e4m3::MAX
 }
 
@@ -53,33 +50,6 @@ pub(crate) fn quantize(mut out: QuantizedMut<'_>, x: Matrix<'_, Act>) {
             for (value, x) in values[columns.clone()].iter_mut().zip(&x.row(row)[columns]) {
                 *value = e4m3::from_f32(x / scale);
             }
-        }
-    });
-}
-
-/// `out` from `qkv [S, 3, H, Dh]`, with the scales of q and k that it has.
-pub(crate) fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>) {
-    let [seq, _, heads, head_dim] = qkv.shape();
-    let width = heads * head_dim;
-    let x = Matrix::<Act>::new(qkv.host(), seq, 3 * width);
-    let mut qk = MatrixMut::<u8>::new(out.qk.host_mut(), seq, 2 * width);
-    let scales = out.qk_scales;
-    for_each_row(&mut qk, |row, values| {
-        for (column, value) in values.iter_mut().enumerate() {
-            *value = e4m3::from_f32(x.row(row)[column] / scales[column / width]);
-        }
-    });
-    let channel = |channel: usize| (0..seq).map(move |key| x.row(key)[2 * width + channel]);
-    let of_channels = out.v_scales.host_mut();
-    for (index, to) in of_channels.iter_mut().enumerate() {
-        *to = scale(channel(index).fold(0.0, |most, value| most.max(value.abs())));
-    }
-    let [_, _, padded] = out.v.shape();
-    let (scales, mut v) = (&*of_channels, MatrixMut::<u8>::new(out.v.host_mut(), width, padded));
-    for_each_row(&mut v, |index, values| {
-        values.fill(0);
-        for (key, value) in channel(index).enumerate() {
-            values[key_position(key)] = e4m3::from_f32(value / scales[index]);
         }
     });
 }

@@ -1,5 +1,6 @@
 //! Launcher of `attention`.
 
+mod fp8;
 mod sm90;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::ops::cuda::expect_multiple_of_8;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::expect;
+
+pub(crate) use fp8::attention_fp8;
 
 const OP: &str = "attention";
 

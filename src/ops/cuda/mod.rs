@@ -20,6 +20,7 @@ pub(super) mod layernorm_modulate;
 pub(super) mod noise;
 pub(super) mod pack;
 pub(super) mod quantize;
+pub(super) mod quantize_qkv;
 pub(super) mod random_normal;
 pub(super) mod residual_diff;
 pub(super) mod rmsnorm;

@@ -22,9 +22,7 @@ use crate::ops::cuda::tile::hopper::SLAB;
 use crate::ops::cuda::tile::hopper::cluster_launch;
 
 const OP: &str = "attention";
-const HEAD: usize = 128;
-/// Flags of a block, at the start of the scratch memory.
-const FLAG_BYTES: usize = 256;
+pub(super) const HEAD: usize = 128;
 
 kernel_params!(Params, 320, {
     0 q: TensorMap,
@@ -38,6 +36,11 @@ kernel_params!(Params, 320, {
     292 scale: f32,
     296 reserved: [i32; 6],
 });
+
+/// Where blocks leave what others finish: behind the flags.
+pub(super) fn partials(cuda: &Cuda) -> u64 {
+    cuda.scratch() + (Cuda::FLAG_BYTES * cuda.multiprocessors()) as u64
+}
 
 /// Launches the Hopper kernel where it suits, and says whether it did. `out` was checked for kernels
 /// that store 16 bytes at a time.
@@ -66,7 +69,7 @@ pub(super) fn attention(
         q: map,
         kv: map,
         out: out.as_ref().cuda_address(),
-        partials: cuda.scratch() + (FLAG_BYTES * cuda.multiprocessors()) as u64,
+        partials: partials(cuda),
         flags: cuda.scratch(),
         seq: int(OP, "S", seq)?,
         heads: int(OP, "heads", heads)?,

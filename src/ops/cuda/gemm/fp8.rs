@@ -108,7 +108,9 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
     let Fp8Product { out, a, residual, split, weight, gates, .. } = product;
     let (split, [rows, columns], [_, k]) = (*split, out.shape(), a.shape());
     let tiles = tiles(a, out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
-    let tile = tiles.and_then(|tiles| quickest(cuda, tiles, [split, rows - split], columns));
+    let tile = tiles.and_then(|tiles| {
+        quickest(cuda, tiles, [split, rows - split], [columns, k], residual.is_some())
+    });
     let tile = tile.ok_or_else(|| no_fp8(OP))?;
     check(a, weight.map(|[values, _]| values), columns)?;
     let segments = Segments { cuda, split, rows };

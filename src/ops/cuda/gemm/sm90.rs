@@ -61,7 +61,9 @@ fn choose(cuda: &Cuda, product: &Product<'_>) -> Option<&'static HopperTile> {
         return None;
     }
     let tiles = GEMM.iter().filter(|tile| tile.activations.contains(&product.activation));
-    quickest(cuda, tiles, [product.split, rows - product.split], columns)
+    let [_, k] = product.a.shape();
+    let segments = [product.split, rows - product.split];
+    quickest(cuda, tiles, segments, [columns, k], product.residual.is_some())
 }
 
 /// Launches the Hopper kernel where there is one for this product, and says whether it did.

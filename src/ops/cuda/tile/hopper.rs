@@ -40,6 +40,8 @@ pub(in crate::ops::cuda) struct HopperTile {
     /// Cluster tiles that share a sweep over the columns: their operands stay in L2.
     pub(in crate::ops::cuda) raster_rows: i32,
     pub(in crate::ops::cuda) activations: &'static [Activation],
+    /// What finishing a tile costs, in columns of K; and with a residual. Zeros where waves decide.
+    finishing: [usize; 2],
     reason: &'static str,
 }
 
@@ -54,6 +56,7 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
         chunk_columns: 64,
         raster_rows: 12,
         activations: &[Activation::None],
+        finishing: [0, 0],
         reason: "least bytes a product; the main loop takes 49,200 clocks of 49,152 needed",
     },
     HopperTile {
@@ -65,6 +68,7 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
         chunk_columns: 48,
         raster_rows: 9,
         activations: &[Activation::None],
+        finishing: [0, 0],
         reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
     },
     HopperTile {
@@ -76,6 +80,7 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
         chunk_columns: 64,
         raster_rows: 9,
         activations: &[Activation::None, Activation::GeluTanh],
+        finishing: [0, 0],
         reason: "its consumers take turns: one finishes, GELU included, while the other multiplies",
     },
     HopperTile {
@@ -87,6 +92,7 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
         chunk_columns: 64,
         raster_rows: 12,
         activations: &[Activation::None],
+        finishing: [0, 0],
         reason: "fills the card where 512 rows, T5's, leave larger tiles a part of their last wave",
     },
 ];
@@ -102,6 +108,7 @@ pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
         chunk_columns: 64,
         raster_rows: 12,
         activations: &[],
+        finishing: [480, 730],
         reason: "least bytes a product",
     },
     HopperTile {
@@ -113,6 +120,7 @@ pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
         chunk_columns: 64,
         raster_rows: 9,
         activations: &[],
+        finishing: [100, 900],
         reason: "its consumers take turns: one finishes while the other multiplies",
     },
     HopperTile {
@@ -124,6 +132,7 @@ pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
         chunk_columns: 48,
         raster_rows: 9,
         activations: &[],
+        finishing: [430, 1070],
         reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
     },
 ];
@@ -139,6 +148,7 @@ pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
         chunk_columns: 128,
         raster_rows: 9,
         activations: &[],
+        finishing: [0, 0],
         reason: "its consumers take turns: GELU and quantising are hidden",
     },
     HopperTile {
@@ -150,6 +160,7 @@ pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
         chunk_columns: 128,
         raster_rows: 12,
         activations: &[],
+        finishing: [0, 0],
         reason: "least bytes a product",
     },
 ];
@@ -164,6 +175,7 @@ pub(in crate::ops::cuda) const FP8_QKV: HopperTile = HopperTile {
     chunk_columns: 64,
     raster_rows: 12,
     activations: &[],
+    finishing: [0, 0],
     reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
 };
 
@@ -178,6 +190,7 @@ pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
         chunk_columns: 64,
         raster_rows: 9,
         activations: &[],
+        finishing: [0, 0],
         reason: "room in registers for the sums of a block beside those of all",
     },
     HopperTile {
@@ -189,6 +202,7 @@ pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
         chunk_columns: 48,
         raster_rows: 9,
         activations: &[],
+        finishing: [0, 0],
         reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
     },
 ];
@@ -204,6 +218,7 @@ pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
         chunk_columns: 64,
         raster_rows: 8,
         activations: &[Activation::None],
+        finishing: [0, 0],
         reason: "as for matrices; a patch of 16 x 8 pixels",
     },
     HopperTile {
@@ -215,6 +230,7 @@ pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
         chunk_columns: 64,
         raster_rows: 8,
         activations: &[Activation::None],
+        finishing: [0, 0],
         reason: "128 channels leave no more columns; a patch of 16 x 16 pixels",
     },
 ];
@@ -229,7 +245,22 @@ pub(in crate::ops::cuda) const ATTENTION: HopperTile = HopperTile {
     chunk_columns: 64,
     raster_rows: 1,
     activations: &[],
+    finishing: [0, 0],
     reason: "queries stay in registers; the last rounds' tiles are shared by keys",
+};
+
+/// Of `attention` over e4m3, to bf16; keys are also what a bulk copy brings of a channel of v.
+pub(in crate::ops::cuda) const ATTENTION_FP8: HopperTile = HopperTile {
+    kernel: "attention_fp8_sm90_d128",
+    rows: 128,
+    columns: 128,
+    stages: 8,
+    smem_bytes: 225_424,
+    chunk_columns: 128,
+    raster_rows: 1,
+    activations: &[],
+    finishing: [0, 0],
+    reason: "as for bf16; every 512 keys' sums go to f32 ones in shared memory",
 };
 
 /// Of `gemm_qkv`.
@@ -242,6 +273,7 @@ pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
     chunk_columns: 64,
     raster_rows: 12,
     activations: &[Activation::None],
+    finishing: [0, 0],
     reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
 };
 
@@ -263,11 +295,13 @@ pub(in crate::ops::cuda) fn quickest<'t>(
     cuda: &Cuda,
     tiles: impl IntoIterator<Item = &'t HopperTile>,
     segments: [usize; 2],
-    columns: usize,
+    [columns, k]: [usize; 2],
+    has_residual: bool,
 ) -> Option<&'t HopperTile> {
     let slots = (cuda.multiprocessors() / CLUSTER).max(1);
     let cost = |tile: &&HopperTile| {
-        tile.count(segments, columns).div_ceil(slots) * tile.rows * tile.columns
+        let waves = tile.count(segments, columns).div_ceil(slots);
+        waves * tile.rows * tile.columns * (k + tile.finishing[usize::from(has_residual)])
     };
     tiles.into_iter().min_by_key(cost)
 }
@@ -281,7 +315,7 @@ pub(in crate::ops) fn describe() -> Vec<String> {
              raster {raster_rows:>2}  {reason}"
         )
     };
-    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV]);
+    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV, &ATTENTION_FP8]);
     let tiles = GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).chain(fp8);
     tiles.map(line).collect()
 }

@@ -1,0 +1,120 @@
+//! Launcher of the Hopper kernel of `attention` over e4m3: head size 128, no mask.
+
+use std::sync::Arc;
+
+use crate::device::Cuda;
+use crate::device::MapElement;
+use crate::device::MapLayout;
+use crate::device::Output;
+use crate::device::QuantizedQkv;
+use crate::device::Scaling;
+use crate::device::Swizzle;
+use crate::device::TensorMap;
+use crate::device::Tier;
+use crate::device::Work;
+use crate::device::operand::no_fp8;
+use crate::error::Result;
+use crate::ops::cuda::attention::OP;
+use crate::ops::cuda::attention::sm90::HEAD;
+use crate::ops::cuda::attention::sm90::partials;
+use crate::ops::cuda::expect_aligned;
+use crate::ops::cuda::gemm::fp8::of_segments;
+use crate::ops::cuda::int;
+use crate::ops::cuda::kernel_params;
+use crate::ops::cuda::tile::hopper::ATTENTION_FP8;
+use crate::ops::cuda::tile::hopper::CLUSTER;
+use crate::ops::cuda::tile::hopper::cluster_launch;
+use crate::ops::expect;
+
+kernel_params!(Params, 512, {
+    0 q: TensorMap,
+    128 k: TensorMap,
+    256 v: TensorMap,
+    384 out: u64,
+    392 out_scales: u64,
+    400 v_scales: u64,
+    408 partials: u64,
+    416 flags: u64,
+    424 seq: i32,
+    428 heads: i32,
+    432 out_stride: i32,
+    436 out_scales_stride: i32,
+    440 scale: f32,
+    444 reserved: [i32; 17],
+});
+
+/// Channels of v that lie together.
+const CHANNEL_GROUP: usize = 8;
+
+pub(crate) fn attention_fp8(
+    cuda: &Arc<Cuda>,
+    out: &Output<'_>,
+    qkv: &QuantizedQkv,
+    scale: f32,
+) -> Result<()> {
+    let [seq, _, heads, head_dim] = qkv.qk.shape();
+    if seq == 0 || heads == 0 {
+        return Ok(());
+    }
+    if cuda.tier() != Tier::Sm90 || head_dim != HEAD {
+        return Err(no_fp8(OP));
+    }
+    expect(OP, "scale", scale > 0.0, || ("a positive number".into(), scale.to_string()))?;
+    let (entry, address, stride, scales) = match out {
+        Output::Act(out) => (ATTENTION_FP8.kernel, out.as_ref().cuda_address(), out.stride(), None),
+        Output::Fp8 { out, .. } => {
+            let scaled = out.scaling == Scaling::Block;
+            expect(OP, "out", scaled, || ("scales of blocks".into(), "one a row".into()))?;
+            let (values, scales) = (out.values.as_ref(), out.scales.as_ref());
+            ("attention_fp8_sm90_d128_e4m3", values.cuda_address(), values.stride(), Some(scales))
+        }
+    };
+    expect_aligned(OP, "out", address)?;
+    let unit = if scales.is_some() { 16 } else { 8 };
+    expect(OP, "stride of out", stride.is_multiple_of(unit), || {
+        (format!("a multiple of {unit}"), stride.to_string())
+    })?;
+    let keys = |rows| {
+        cuda.tensor_map(&MapLayout {
+            element: MapElement::Byte,
+            address: qkv.qk.cuda_address(),
+            sizes: [2 * heads * HEAD, seq],
+            strides: [1, 2 * heads * HEAD],
+            tile: [HEAD, rows],
+            swizzle: Swizzle::Bytes128,
+        })
+    };
+    let [_, _, padded] = qkv.v.shape();
+    let params = Params {
+        q: keys(ATTENTION_FP8.rows)?,
+        k: keys(ATTENTION_FP8.columns / CLUSTER)?,
+        v: cuda.tensor_map(&MapLayout {
+            element: MapElement::Byte,
+            address: qkv.v.cuda_address(),
+            sizes: [
+                ATTENTION_FP8.columns,
+                CHANNEL_GROUP,
+                padded / ATTENTION_FP8.columns,
+                heads * HEAD / CHANNEL_GROUP,
+            ],
+            strides: [1, padded, ATTENTION_FP8.columns, CHANNEL_GROUP * padded],
+            tile: [ATTENTION_FP8.columns, CHANNEL_GROUP, 1, HEAD / CHANNEL_GROUP / CLUSTER],
+            swizzle: Swizzle::Bytes128,
+        })?,
+        out: address,
+        out_scales: scales.map_or(0, |scales| of_segments(scales, 0)[0]),
+        v_scales: qkv.v_scales.cuda_address(),
+        partials: partials(cuda),
+        flags: cuda.scratch(),
+        seq: int(OP, "S", seq)?,
+        heads: int(OP, "heads", heads)?,
+        out_stride: int(OP, "stride", stride)?,
+        out_scales_stride: int(OP, "stride", scales.map_or(0, |scales| scales.stride()))?,
+        scale: scale * qkv.qk_scales[0] * qkv.qk_scales[1],
+        reserved: [0; 17],
+    };
+    let tiles = seq.div_ceil(CLUSTER * ATTENTION_FP8.rows) * heads;
+    let launch = cluster_launch(cuda, OP, tiles, ATTENTION_FP8.smem_bytes)?;
+    let work = Work::Flops(4 * seq * seq * heads * HEAD);
+    cuda.launch(entry, launch.doing(work), &params)
+}

@@ -1,0 +1,33 @@
+//! q, k and v of an attention to e4m3, laid out for tensor cores: q and k with a scale each, v with one
+//! for each head and channel, `max(largest magnitude, 1e-12) / 448`. `value = x * (1 / scale)` to the
+//! nearest.
+
+use crate::device::Act;
+use crate::device::Device;
+use crate::device::QuantizedQkv;
+use crate::device::Tensor;
+use crate::device::e4m3;
+use crate::error::Result;
+use crate::ops::cpu;
+use crate::ops::cuda;
+use crate::ops::expect_shape;
+
+const OP: &str = "quantize_qkv";
+
+/// `out` from `qkv [S, 3, H, Dh]`. No element of q is larger than `bounds[0]`, none of k than
+/// `bounds[1]`: `sqrt(Dh)` times the largest weight of their RMSNorm.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when the operands do not fit together, on a GPU also for heads of no
+/// multiple of 16.
+pub fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>, bounds: [f32; 2]) -> Result<()> {
+    let [seq, three, heads, head_dim] = qkv.shape();
+    expect_shape(OP, "qkv", [three], [3])?;
+    expect_shape(OP, "out", out.qk.shape(), [seq, 2, heads, head_dim])?;
+    out.qk_scales = bounds.map(|bound| bound / e4m3::MAX);
+    if let Device::Cuda(cuda) = qkv.device() {
+        return cuda::quantize_qkv::quantize_qkv(&cuda, out, qkv);
+    }
+    cpu::quantize_qkv::quantize_qkv(out, qkv);
+    Ok(())
+}
