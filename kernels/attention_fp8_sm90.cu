@@ -48,7 +48,7 @@ struct AttentionFp8Sm90Params {
     int32_t heads;         // H, at least 1
     int32_t out_stride;    // elements, a multiple of 16 bytes
     int32_t out_scales_stride;
-    float scale;         // of the scores, above 0, with the scales of q and k
+    float scale;          // of the scores, above 0, with the scales of q and k
     int32_t reserved[17]; // 0
 };
 static_assert(sizeof(AttentionFp8Sm90Params) == 512, "mirrored by the launcher");

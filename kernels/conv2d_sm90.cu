@@ -97,6 +97,10 @@ template <int ROWS> class ConvolutionProblem {
         store_image_box(params.out[0], shared, at.y, at.x, column);
     }
 
+    template <class Tile> __device__ __forceinline__ int chunk_columns(int) const {
+        return Tile::CHUNK_COLUMNS;
+    }
+
     __device__ __forceinline__ ColumnPair column_pair(int, int column) const {
         ColumnPair loaded{{0.0f, 0.0f}, {1.0f, 1.0f}};
         if (column < params.columns) {

@@ -3,10 +3,11 @@
 // kernels/gemm_qkv_sm90.cu. A value of a is its e4m3 number times a scale per row, and one of W
 // times a scale per output channel, as of kind row in kernels/gemm_fp8_sm90.cu.
 //
-// Entry gemm_qkv_fp8_sm90_128x256_bf16, 384 threads, clusters of 2 blocks along x, 232,096 bytes of
-// dynamic shared memory. Grid: 2 * min(multiprocessors / 2, cluster tiles), of which there are
-// (ceil(rows[0] / 256) + ceil(rows[1] / 256)) * ceil(columns / 256).
-// May be launched with programmatic stream serialization.
+// Entries gemm_qkv_fp8_sm90_128x256_bf16, and gemm_qkv_fp8_sm90_128x256_e4m3, which stores q and k
+// in e4m3 with a scale each, [S, 2, H, 128], and v as the other, in its place: 384 threads,
+// clusters of 2 blocks along x, 232,096 bytes of dynamic shared memory. Grid: 2 *
+// min(multiprocessors / 2, cluster tiles), of which there are (ceil(rows[0] / 256) + ceil(rows[1] /
+// 256)) * ceil(columns / 256). May be launched with programmatic stream serialization.
 
 #include "common/hopper/matrix_kernel.cuh"
 #include "common/hopper/qkv_epilogue.cuh"
@@ -25,6 +26,7 @@ struct GemmQkvFp8Sm90Params {
     TensorMap a[2];            // [rows, k] e4m3, boxes of 128 columns x 128 rows, 128-byte swizzle
     TensorMap weight[2];       // [columns, k] e4m3, 128 x 128, 128-byte swizzle
     TensorMap out[2];          // [rows, columns] bf16, 64 x 64, 128-byte swizzle
+    TensorMap qk[2];           // [rows, 2 * part] e4m3, 128 x 64, 128-byte swizzle; or unread
     const float *row_scale[2]; // [rows] per segment
     const float *weight_scale[2]; // [columns] per segment
     const float *bias[2];         // [columns] per segment; or null
@@ -37,25 +39,28 @@ struct GemmQkvFp8Sm90Params {
     int32_t k;
     int32_t raster_rows; // cluster tiles that share a sweep over the columns, at least 1
     float eps;           // of the RMSNorm
+    float inverse[2];    // of the scales of q and k
     int32_t reserved;    // 0
 };
-static_assert(sizeof(GemmQkvFp8Sm90Params) == 896, "mirrored by the launcher");
+static_assert(sizeof(GemmQkvFp8Sm90Params) == 1152, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, a) == 0, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, weight) == 256, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, out) == 512, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, row_scale) == 768, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, weight_scale) == 784, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, bias) == 800, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, q_norm) == 816, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, k_norm) == 832, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, rope) == 848, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, rows) == 856, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, columns) == 864, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, part) == 868, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, k) == 872, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, raster_rows) == 876, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, eps) == 880, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, reserved) == 884, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, qk) == 768, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, row_scale) == 1024, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, weight_scale) == 1040, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, bias) == 1056, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, q_norm) == 1072, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, k_norm) == 1088, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, rope) == 1104, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, rows) == 1112, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, columns) == 1120, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, part) == 1124, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, k) == 1128, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, raster_rows) == 1132, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, eps) == 1136, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, inverse) == 1140, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, reserved) == 1148, "mirrored by the launcher");
 
 // Sums of e4m3 products: q and k. The pairs' factor is the weight's scale, and shared memory is
 // full, so the weights of the norm come from global memory, like the angles: 512 bytes that all
@@ -89,14 +94,32 @@ template <class Tile> class ScaledSource {
     }
 };
 
+// What q and k are stored in.
+enum class QkOut { BF16, E4M3 };
+
 // The inputs of an attention as the frame runs them.
-class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Params> {
+template <QkOut OUT> class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Params> {
+    __device__ __forceinline__ bool is_e4m3(int column) const {
+        return OUT == QkOut::E4M3 && column < 2 * params.part;
+    }
+
   public:
     __device__ __forceinline__ explicit QkvFp8Problem(const GemmQkvFp8Sm90Params &params)
         : MatrixCopies(params) {}
 
     __device__ __forceinline__ bool has_residual() const { return false; }
     __device__ __forceinline__ void load_residual(uint32_t, uint32_t, int, int, int) const {}
+
+    template <class Tile> __device__ __forceinline__ int chunk_columns(int column) const {
+        return is_e4m3(column) ? HEAD : Tile::CHUNK_COLUMNS;
+    }
+    __device__ __forceinline__ void store(uint32_t shared, int segment, int row, int column) const {
+        if (is_e4m3(column)) {
+            store_box(params.qk[segment], shared, row, column);
+        } else {
+            store_box(params.out[segment], shared, row, column);
+        }
+    }
 
     // Rows behind a segment's end are never stored.
     __device__ __forceinline__ float row_scale(int segment, int row) const {
@@ -126,11 +149,18 @@ class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Params> {
             const int first = at.segment == 0 ? 0 : params.rows[0];
             const float *const norm =
                 at.column < params.part ? params.q_norm[at.segment] : params.k_norm[at.segment];
+            const float factor =
+                OUT == QkOut::E4M3 ? params.inverse[at.column < params.part ? 0 : 1] : 1.0f;
             using Source = ScaledSource<Tile>;
-            write(false, RotatedEpilogue<Tile, Source>(Source(slot, consumer, norm), sums, slot,
-                                                       params.eps, params.rope,
-                                                       first + at.row + consumer * Tile::CONSUMER_M,
-                                                       params.rows[0] + params.rows[1]));
+            const RotatedEpilogue<Tile, Source> rotated(
+                Source(slot, consumer, norm), sums, slot, params.eps, params.rope,
+                first + at.row + consumer * Tile::CONSUMER_M, params.rows[0] + params.rows[1],
+                factor);
+            if constexpr (OUT == QkOut::E4M3) {
+                write(false, RotatedE4m3Epilogue<Tile, Source>(rotated));
+            } else {
+                write(false, RotatedEpilogue<Tile, Source>(rotated));
+            }
         } else {
             scale_rows<Tile>(sums, slot, consumer);
             write(false, ScaledEpilogue<Tile, false>(slot));
@@ -145,8 +175,13 @@ static_assert(QkvFp8Tile::SHARED_BYTES == 232096, "header");
 
 } // namespace flux_rt
 
-extern "C" __global__ void __cluster_dims__(flux_rt::QkvFp8Tile::CLUSTER, 1,
-                                            1) __launch_bounds__(flux_rt::QkvFp8Tile::THREADS, 1)
-    gemm_qkv_fp8_sm90_128x256_bf16(const __grid_constant__ flux_rt::GemmQkvFp8Sm90Params params) {
-    flux_rt::run_matrix_kernel<flux_rt::QkvFp8Tile, flux_rt::QkvFp8Problem>(params);
-}
+#define GEMM_QKV_FP8_SM90_ENTRY(name, out)                                                         \
+    extern "C" __global__ void __cluster_dims__(flux_rt::QkvFp8Tile::CLUSTER, 1, 1)                \
+        __launch_bounds__(flux_rt::QkvFp8Tile::THREADS, 1)                                         \
+            name(const __grid_constant__ flux_rt::GemmQkvFp8Sm90Params params) {                   \
+        using Problem = flux_rt::QkvFp8Problem<flux_rt::QkOut::out>;                               \
+        flux_rt::run_matrix_kernel<flux_rt::QkvFp8Tile, Problem>(params);                          \
+    }
+
+GEMM_QKV_FP8_SM90_ENTRY(gemm_qkv_fp8_sm90_128x256_bf16, BF16)
+GEMM_QKV_FP8_SM90_ENTRY(gemm_qkv_fp8_sm90_128x256_e4m3, E4M3)

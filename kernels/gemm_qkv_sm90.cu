@@ -7,7 +7,9 @@
 // (ceil(rows[0] / 256) + ceil(rows[1] / 256)) * ceil(columns / 256).
 // May be launched with programmatic stream serialization.
 
+#include "common/activation.cuh"
 #include "common/bf16.cuh"
+#include "common/hopper/linear_epilogue.cuh"
 #include "common/hopper/matrix_kernel.cuh"
 #include "common/hopper/qkv_epilogue.cuh"
 #include "common/hopper/tensor_map.cuh"
@@ -51,29 +53,6 @@ static_assert(offsetof(GemmQkvSm90Params, k) == 840, "mirrored by the launcher")
 static_assert(offsetof(GemmQkvSm90Params, raster_rows) == 844, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, eps) == 848, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, reserved) == 852, "mirrored by the launcher");
-
-// Adds the bias: v.
-template <class Tile> class ValueEpilogue {
-    const ColumnPair *pairs; // of this lane's first column
-
-  public:
-    __device__ __forceinline__ explicit ValueEpilogue(int slot)
-        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}
-
-    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
-                                           const uint32_t (&)[4]) const {
-#pragma unroll
-        for (int right = 0; right < 2; ++right) {
-            const ColumnPair pair = pairs[column / 2 + 4 * right];
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                const int word = 2 * right + lower;
-                words[word] =
-                    pack_bf16(eight[2 * word] + pair.bias[0], eight[2 * word + 1] + pair.bias[1]);
-            }
-        }
-    }
-};
 
 // Sums of bf16 products, and norms whose weights are the pairs' factor: q and k.
 struct BiasSource {
@@ -128,7 +107,7 @@ class QkvProblem : public MatrixCopies<GemmQkvSm90Params> {
                              first + at.row + consumer * Tile::CONSUMER_M,
                              params.rows[0] + params.rows[1]));
         } else {
-            write(false, ValueEpilogue<Tile>(slot));
+            write(false, LinearEpilogue<Tile, Activation::None, Steps::BIAS, false>(slot));
         }
     }
 };

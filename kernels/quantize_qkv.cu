@@ -7,18 +7,7 @@
 
 #include "common/quantize_qkv.cuh"
 
-namespace flux_rt {
-
-struct PackByIntegers {
-    __device__ static __forceinline__ uint32_t pack(float first, float second, float third,
-                                                    float fourth) {
-        return to_e4m3(first) | to_e4m3(second) << 8 | to_e4m3(third) << 16 | to_e4m3(fourth) << 24;
-    }
-};
-
-} // namespace flux_rt
-
 extern "C" __global__ void __launch_bounds__(flux_rt::QUANTIZE_QKV_THREADS)
     quantize_qkv(const __grid_constant__ flux_rt::QuantizeQkvParams params) {
-    flux_rt::quantize_qkv_block<flux_rt::PackByIntegers>(params);
+    flux_rt::quantize_qkv_block(params);
 }

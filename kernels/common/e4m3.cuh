@@ -1,4 +1,5 @@
-// The number format e4m3 by integer arithmetic, for cards whose instruction set lacks it.
+// The number format e4m3: a sign, 4 bits of exponent, 3 of mantissa; up to 448, normal from 2^-6
+// on. In PTX for cards whose instruction set lacks it, by integer arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,25 @@ __device__ __forceinline__ uint32_t to_e4m3(float value) {
     }
     const uint32_t half = (1u << (CUT - 1)) - 1 + ((whole >> CUT) & 1);
     return sign | (((whole + half) >> CUT) - ((127 - 7) << 3));
+}
+
+// Four numbers, the first in the lowest byte.
+__device__ __forceinline__ uint32_t pack_e4m3(float first, float second, float third,
+                                              float fourth) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    uint32_t packed;
+    asm("{\n"
+        ".reg .b16 low, high;\n"
+        "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+        "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+        "mov.b32 %0, {low, high};\n"
+        "}"
+        : "=r"(packed)
+        : "f"(first), "f"(second), "f"(third), "f"(fourth));
+    return packed;
+#else
+    return to_e4m3(first) | to_e4m3(second) << 8 | to_e4m3(third) << 16 | to_e4m3(fourth) << 24;
+#endif
 }
 
 // A scale for magnitudes up to `largest`.

@@ -83,10 +83,12 @@ __device__ __forceinline__ void store_row(const QuantizedRow &out,
     for (int v = 0; v < VECTORS; ++v) {
         const int32_t column = first + v * 8 * THREADS;
         if (column < columns) {
-            uint32_t words[2] = {0, 0};
+            uint32_t words[2];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                words[i / 4] |= to_e4m3(values[v][i] * inverse) << (i % 4 * 8);
+            for (int i = 0; i < 2; ++i) {
+                const float *const four = values[v] + 4 * i;
+                words[i] = pack_e4m3(four[0] * inverse, four[1] * inverse, four[2] * inverse,
+                                     four[3] * inverse);
             }
             *reinterpret_cast<uint2 *>(out.values + column) = make_uint2(words[0], words[1]);
         }

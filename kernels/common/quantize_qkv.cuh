@@ -42,7 +42,6 @@ static_assert(offsetof(QuantizeQkvParams, padded) == 44, "mirrored by the launch
 static_assert(offsetof(QuantizeQkvParams, inverse) == 48, "mirrored by the launcher");
 
 // Sixteen values of q or k a thread.
-template <class Pack>
 __device__ __forceinline__ void quantize_queries_and_keys(const QuantizeQkvParams &params,
                                                           int64_t thread) {
     const int of_part = params.heads * params.head_dim / 16;
@@ -61,7 +60,7 @@ __device__ __forceinline__ void quantize_queries_and_keys(const QuantizeQkvParam
     for (int i = 0; i < 4; ++i) {
         const float *const four = values + 4 * i;
         words[i] =
-            Pack::pack(four[0] * inverse, four[1] * inverse, four[2] * inverse, four[3] * inverse);
+            pack_e4m3(four[0] * inverse, four[1] * inverse, four[2] * inverse, four[3] * inverse);
     }
     *reinterpret_cast<uint4 *>(params.qk + row * (2 * 16 * of_part) + 16 * in_row) =
         make_uint4(words[0], words[1], words[2], words[3]);
@@ -69,7 +68,6 @@ __device__ __forceinline__ void quantize_queries_and_keys(const QuantizeQkvParam
 
 // GROUP_CHANNELS channels of v by a block. Two neighbouring threads take both halves of the
 // channels of KEY_GROUP keys.
-template <class Pack>
 __device__ __forceinline__ void quantize_values(const QuantizeQkvParams &params, int block) {
     constexpr int WARPS = QUANTIZE_QKV_THREADS / 32, EACH = GROUP_CHANNELS / 2;
     __shared__ float largest[WARPS][GROUP_CHANNELS];
@@ -134,9 +132,9 @@ __device__ __forceinline__ void quantize_values(const QuantizeQkvParams &params,
             uint32_t words[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                words[i] = Pack::pack(
-                    values[2 * i][j] * inverse[j], values[2 * i + 8][j] * inverse[j],
-                    values[2 * i + 1][j] * inverse[j], values[2 * i + 9][j] * inverse[j]);
+                words[i] =
+                    pack_e4m3(values[2 * i][j] * inverse[j], values[2 * i + 8][j] * inverse[j],
+                              values[2 * i + 1][j] * inverse[j], values[2 * i + 9][j] * inverse[j]);
             }
             *reinterpret_cast<uint4 *>(v + static_cast<int64_t>(j) * params.padded + first) =
                 make_uint4(words[0], words[1], words[2], words[3]);
@@ -146,14 +144,13 @@ __device__ __forceinline__ void quantize_values(const QuantizeQkvParams &params,
 
 // Grid: heads * head_dim / 16 blocks for v, then ceil(seq * 2 * heads * head_dim / 16 / 256) for q
 // and k.
-template <class Pack>
 __device__ __forceinline__ void quantize_qkv_block(const QuantizeQkvParams &params) {
     const int of_values = params.heads * params.head_dim / GROUP_CHANNELS;
     const int block = static_cast<int>(blockIdx.x);
     if (block < of_values) {
-        quantize_values<Pack>(params, block);
+        quantize_values(params, block);
     } else {
-        quantize_queries_and_keys<Pack>(
+        quantize_queries_and_keys(
             params, static_cast<int64_t>(block - of_values) * QUANTIZE_QKV_THREADS + threadIdx.x);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::device::Tensor;
+use crate::device::e4m3;
 use crate::error::Result;
 
 /// Keys that are stored in an order of their own: what a thread's probabilities are is then what it
@@ -24,6 +25,11 @@ pub struct QuantizedQkv {
 }
 
 impl QuantizedQkv {
+    /// Takes the scales of q and k from what no element of them exceeds.
+    pub(crate) fn set_bounds(&mut self, bounds: [f32; 2]) {
+        self.qk_scales = bounds.map(|bound| bound / e4m3::MAX);
+    }
+
     /// For an op to write.
     ///
     /// # Errors

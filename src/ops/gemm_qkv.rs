@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::device::Input;
 use crate::device::MatrixMut;
 use crate::device::Output;
+use crate::device::QuantizedQkv;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::ops::cpu;
@@ -22,6 +23,7 @@ use crate::ops::expect_cover;
 use crate::ops::expect_shape;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::expect_linear;
+use crate::ops::quantize_qkv::expect_quantized;
 
 const OP: &str = "gemm_qkv";
 
@@ -41,19 +43,46 @@ pub struct QkvSegment<'a> {
     pub k_norm: &'a Tensor<f32, 1>,
 }
 
-/// `qkv [S, 3, H, Dh]` and, when given, `mlp [S, M]` from `a [S, K]`; `rope` is
+/// Where q, k and v go.
+#[derive(Debug)]
+pub enum QkvOutput<'a> {
+    /// `[S, 3, H, Dh]`.
+    Act(&'a mut Tensor<Act, 4>),
+    /// In e4m3, as [`quantize_qkv()`](crate::ops::quantize_qkv::quantize_qkv) lays it out.
+    Fp8 {
+        /// What is written.
+        out: &'a mut QuantizedQkv,
+        /// `[S, 3, H, Dh]`, for what a kernel cannot quantise as it finishes: v at least, whose scales
+        /// need all rows.
+        staging: &'a mut Tensor<Act, 4>,
+        /// Of q and of k.
+        bounds: [f32; 2],
+    },
+}
+
+impl<'a> From<&'a mut Tensor<Act, 4>> for QkvOutput<'a> {
+    fn from(qkv: &'a mut Tensor<Act, 4>) -> Self {
+        Self::Act(qkv)
+    }
+}
+
+/// `qkv` and, when given, `mlp [S, M]` from `a [S, K]`; `rope` is
 /// `[S, Dh / 2, 2]`, (cos, sin) of each pair of head dimensions.
 ///
 /// # Errors
 /// As [`gemm()`](crate::ops::gemm::gemm).
-pub fn gemm_qkv<'a>(
-    qkv: &mut Tensor<Act, 4>,
+pub fn gemm_qkv<'a, 'out>(
+    qkv: impl Into<QkvOutput<'out>>,
     mut mlp: Option<Output<'_>>,
     a: impl Into<Input<'a>>,
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
-    let a = a.into();
+    let (a, out) = (a.into(), qkv.into());
+    let (qkv, mut fp8) = match out {
+        QkvOutput::Act(qkv) => (qkv, None),
+        QkvOutput::Fp8 { out, staging, bounds } => (staging, Some((out, bounds))),
+    };
     let [seq, three, heads, head_dim] = qkv.shape();
     let [rows, k] = a.shape();
     expect_shape(OP, "qkv", [rows, 3], [seq, three])?;
@@ -71,15 +100,28 @@ pub fn gemm_qkv<'a>(
         expect_shape(OP, "q_norm", segment.q_norm.shape(), [head_dim])?;
         expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
     }
+    if let Some((out, bounds)) = &mut fp8 {
+        expect_quantized(OP, out, qkv)?;
+        out.set_bounds(*bounds);
+    }
+    let fp8 = fp8.map(|(out, _)| out);
     if let Device::Cuda(cuda) = qkv.device() {
-        return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, mlp.as_ref(), a, segments, rope);
+        return cuda::gemm_qkv::gemm_qkv(
+            &cuda,
+            qkv,
+            fp8.as_deref(),
+            mlp.as_ref(),
+            a,
+            segments,
+            rope,
+        );
     }
     let width = 3 * heads * head_dim;
-    let mut qkv = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);
+    let mut rows_out = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);
     for segment in segments {
         let rows = || segment.rows.clone();
         with_input(&a.rows(rows()), |a| {
-            let out = qkv.reborrow().rows(rows());
+            let out = rows_out.reborrow().rows(rows());
             cpu::gemm_qkv::gemm_qkv(out, a, segment, rope, heads);
             if let Some(mlp) = &mut mlp {
                 with_output(mlp.reborrow().rows(rows()), |out| {
@@ -87,6 +129,9 @@ pub fn gemm_qkv<'a>(
                 });
             }
         });
+    }
+    if let Some(out) = fp8 {
+        cpu::quantize_qkv::quantize_qkv(out, qkv);
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use crate::device::Act;
 use crate::device::Device;
 use crate::device::QuantizedQkv;
 use crate::device::Tensor;
-use crate::device::e4m3;
 use crate::error::Result;
 use crate::ops::cpu;
 use crate::ops::cuda;
+use crate::ops::cuda::quantize_qkv::Parts;
 use crate::ops::expect_shape;
 
 const OP: &str = "quantize_qkv";
@@ -21,13 +21,22 @@ const OP: &str = "quantize_qkv";
 /// [`crate::Error::Shape`] when the operands do not fit together, on a GPU also for heads of no
 /// multiple of 16.
 pub fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>, bounds: [f32; 2]) -> Result<()> {
-    let [seq, three, heads, head_dim] = qkv.shape();
-    expect_shape(OP, "qkv", [three], [3])?;
-    expect_shape(OP, "out", out.qk.shape(), [seq, 2, heads, head_dim])?;
-    out.qk_scales = bounds.map(|bound| bound / e4m3::MAX);
+    expect_quantized(OP, out, qkv)?;
+    out.set_bounds(bounds);
     if let Device::Cuda(cuda) = qkv.device() {
-        return cuda::quantize_qkv::quantize_qkv(&cuda, out, qkv);
+        return cuda::quantize_qkv::quantize_qkv(&cuda, out, qkv, Parts::All);
     }
     cpu::quantize_qkv::quantize_qkv(out, qkv);
     Ok(())
+}
+
+/// Fails unless `out` has room for `qkv [S, 3, H, Dh]`.
+pub(crate) fn expect_quantized(
+    op: &'static str,
+    out: &QuantizedQkv,
+    qkv: &Tensor<Act, 4>,
+) -> Result<()> {
+    let [seq, three, heads, head_dim] = qkv.shape();
+    expect_shape(op, "qkv", [three], [3])?;
+    expect_shape(op, "out", out.qk.shape(), [seq, 2, heads, head_dim])
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "../e4m3.cuh"
-#include "../fp8.cuh"
 #include "attention_fp8_softmax.cuh"
 #include "attention_output.cuh"
 

@@ -27,7 +27,7 @@ template <int KEYS_, int STAGES_> struct HopperAttentionFp8 : HopperAttentionBlo
     static constexpr int SHIFT = 7;
 
     // Blocks of keys whose products the tensor cores add up by themselves.
-    static constexpr int PROMOTED_BLOCKS = 4;
+    static constexpr int PROMOTED_BLOCKS = 8;
 
     // With two kinds of tiles to load, 24 registers are not enough for the producer.
     static constexpr int PRODUCER_REGISTERS = 40;

@@ -2,7 +2,7 @@
 // sums from the tensor cores.
 #pragma once
 
-#include "../fp8.cuh"
+#include "../e4m3.cuh"
 #include "attention_fp8_shape.cuh"
 #include "attention_softmax.cuh"
 

@@ -8,6 +8,7 @@
 #include "tile.cuh"
 
 #include <cstdint>
+#include <type_traits>
 
 namespace flux_rt {
 
@@ -60,6 +61,12 @@ __device__ __forceinline__ void
 finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
             RingPosition<Tile::STAGES> &ring, RingPosition<Tile::BUFFERS> &parts, bool residual,
             Epilogue &&epilogue) {
+    constexpr int OUTPUT_BYTES = std::remove_reference_t<Epilogue>::OUTPUT_BYTES;
+    constexpr int CHUNK_COLUMNS = Tile::CHUNK_ROW_BYTES / OUTPUT_BYTES;
+    constexpr int GROUP_COLUMNS = 32 / OUTPUT_BYTES; // of one stmatrix
+    constexpr int CHUNKS_N = Tile::N / CHUNK_COLUMNS, CHUNKS = Tile::CHAINS * CHUNKS_N;
+    static_assert(Tile::N % CHUNK_COLUMNS == 0 && CHUNK_COLUMNS % GROUP_COLUMNS == 0,
+                  "chunks of whole stmatrix");
     const ChunkAddress<Tile> address;
     const int reader = Tile::IN_TURN ? 0 : consumer;
     // `stored` keeps a part's place from being written too early, and `filled` from being told of
@@ -67,10 +74,10 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
     // is early enough to wait when the next part is complete.
     const bool waits_late = Tile::BUFFERS == 1 && residual;
 #pragma unroll
-    for (int chunk = 0; chunk < Tile::CHUNKS; ++chunk) {
+    for (int chunk = 0; chunk < CHUNKS; ++chunk) {
         const int in_stage = chunk % Tile::RESIDUAL_CHUNKS;
         const bool starts = in_stage == 0 || !residual;
-        const bool ends = in_stage == Tile::RESIDUAL_CHUNKS - 1 || chunk == Tile::CHUNKS - 1;
+        const bool ends = in_stage == Tile::RESIDUAL_CHUNKS - 1 || chunk == CHUNKS - 1;
         if (starts && !waits_late) {
             barrier_wait(shared.stored(consumer, parts.slot), parts.parity ^ 1);
         }
@@ -80,14 +87,13 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
         const uint32_t place = residual ? shared.residual(ring.slot, reader, in_stage)
                                         : shared.chunk(consumer, parts.slot);
 #pragma unroll
-        for (int group = 0; group < Tile::CHUNK_COLUMNS / Tile::GROUP_COLUMNS; ++group) {
-            const int column =
-                chunk % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS + group * Tile::GROUP_COLUMNS;
+        for (int group = 0; group < CHUNK_COLUMNS / GROUP_COLUMNS; ++group) {
+            const int column = chunk % CHUNKS_N * CHUNK_COLUMNS + group * GROUP_COLUMNS;
             uint32_t old[4] = {0, 0, 0, 0}, words[4];
             if (residual) {
                 load_matrices(old, address(place, group));
             }
-            epilogue.finish(words, &sums[chunk / Tile::CHUNKS_N][column / 2], column, old);
+            epilogue.finish(words, &sums[chunk / CHUNKS_N][column / 2], column, old);
             store_matrices(address(place, group), words);
         }
         if (ends || !residual) {
@@ -121,15 +127,18 @@ __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, i
     ring.advance_by(slabs + (Tile::IN_TURN ? consumer * tile_stages : 0));
     for (schedule = schedule.of_consumer(consumer); !schedule.done(); schedule.advance()) {
         const HopperPosition at = schedule.position();
+        const int columns = problem.template chunk_columns<Tile>(at.column);
+        const int chunks_n = Tile::N / columns, chunks = Tile::CHAINS * chunks_n;
 #pragma unroll 1
-        for (int first = 0; first < Tile::CHUNKS; first += part_chunks) {
+        for (int first = 0; first < chunks; first += part_chunks) {
             barrier_wait(shared.filled(consumer, parts.slot), parts.parity);
 #pragma unroll 1
-            for (int i = 0; i < part_chunks && first + i < Tile::CHUNKS; ++i) {
+            for (int i = 0; i < part_chunks && first + i < chunks; ++i) {
                 const uint32_t place = residual ? shared.residual(ring.slot, reader, i)
                                                 : shared.chunk(consumer, parts.slot);
-                problem.store(place, at.segment, chunk_row<Tile>(at, reader, first + i),
-                              chunk_column<Tile>(at, first + i));
+                const int chunk = first + i;
+                problem.store(place, at.segment, chunk_row<Tile>(at, reader, chunk / chunks_n),
+                              at.column + chunk % chunks_n * columns);
             }
             commit_stores();
             wait_stores_read<0>();

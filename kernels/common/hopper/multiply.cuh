@@ -31,8 +31,9 @@ __device__ __forceinline__ void load_residual(const SharedLayout<Tile> &shared,
 #pragma unroll 1
             for (int reader = 0; reader < Tile::READERS; ++reader) {
                 problem.load_residual(shared.residual(ring.slot, reader, chunk), full, at.segment,
-                                      chunk_row<Tile>(at, reader, first + chunk),
-                                      chunk_column<Tile>(at, first + chunk));
+                                      chunk_row<Tile>(at, reader, (first + chunk) / Tile::CHUNKS_N),
+                                      at.column +
+                                          (first + chunk) % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS);
             }
         }
         ring.advance();

@@ -9,6 +9,7 @@
 
 #include "../bf16.cuh"
 #include "matrix_kernel.cuh"
+#include "quantize.cuh"
 
 #include <cstdint>
 
@@ -42,7 +43,8 @@ template <class Tile, class Source> class RotatedEpilogue {
         }
     }
 
-    __device__ __forceinline__ void find_values_and_norm(float (&sums)[Tile::N / 2], float eps) {
+    __device__ __forceinline__ void find_values_and_norm(float (&sums)[Tile::N / 2], float eps,
+                                                         float factor) {
 #pragma unroll
         for (int head = 0; head < HEADS; ++head) {
             float squares[2] = {0.0f, 0.0f};
@@ -63,16 +65,20 @@ template <class Tile, class Source> class RotatedEpilogue {
             for (int lower = 0; lower < 2; ++lower) {
                 squares[lower] += __shfl_xor_sync(~0u, squares[lower], 1);
                 squares[lower] += __shfl_xor_sync(~0u, squares[lower], 2);
-                inverse[head][lower] = rsqrtf(squares[lower] / static_cast<float>(HEAD) + eps);
+                inverse[head][lower] =
+                    rsqrtf(squares[lower] / static_cast<float>(HEAD) + eps) * factor;
             }
         }
     }
 
   public:
-    // `row` is the first of the consumer's rows in the joint sequence of `seq`.
+    static constexpr int OUTPUT_BYTES = 2;
+
+    // `row` is the first of the consumer's rows in the joint sequence of `seq`; everything comes
+    // multiplied by `factor`.
     __device__ __forceinline__ RotatedEpilogue(const Source &source, HopperSums<Tile> &sums,
                                                int slot, float eps, const float2 *table, int row,
-                                               int seq)
+                                               int seq, float factor = 1.0f)
         : source(source), pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {
         const int lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
 #pragma unroll
@@ -86,11 +92,11 @@ template <class Tile, class Source> class RotatedEpilogue {
             load_angles(group);
             this->source.load_norm(group);
         }
-        find_values_and_norm(sums[0], eps);
+        find_values_and_norm(sums[0], eps, factor);
     }
 
-    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
-                                           const uint32_t (&)[4]) {
+    // The finished values of eight sums, in their order: 16 columns from `column` on.
+    __device__ __forceinline__ void rotate(float *values, const float *eight, int column) {
         const int group = column / 16, head = column / HEAD;
 #pragma unroll
         for (int right = 0; right < 2; ++right) {
@@ -102,14 +108,45 @@ template <class Tile, class Source> class RotatedEpilogue {
                 const float scale = inverse[head][lower];
                 const float even = eight[2 * word] * scale * norm.x;
                 const float odd = eight[2 * word + 1] * scale * norm.y;
-                words[word] =
-                    pack_bf16(even * angle.x - odd * angle.y, odd * angle.x + even * angle.y);
+                values[2 * word] = even * angle.x - odd * angle.y;
+                values[2 * word + 1] = odd * angle.x + even * angle.y;
             }
         }
         if (group + AHEAD < GROUPS) {
             load_angles(group + AHEAD);
             source.load_norm(group + AHEAD);
         }
+    }
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *eight, int column,
+                                           const uint32_t (&)[4]) {
+        float values[8];
+        rotate(values, eight, column);
+#pragma unroll
+        for (int word = 0; word < 4; ++word) {
+            words[word] = pack_bf16(values[2 * word], values[2 * word + 1]);
+        }
+    }
+};
+
+// The same to e4m3.
+template <class Tile, class Source> class RotatedE4m3Epilogue {
+    RotatedEpilogue<Tile, Source> rotated;
+    E4m3Epilogue packed;
+
+  public:
+    static constexpr int OUTPUT_BYTES = 1;
+
+    __device__
+        __forceinline__ explicit RotatedE4m3Epilogue(const RotatedEpilogue<Tile, Source> &rotated)
+        : rotated(rotated) {}
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *sixteen, int column,
+                                           const uint32_t (&old)[4]) {
+        float values[16];
+        rotated.rotate(values, sixteen, column);
+        rotated.rotate(values + 8, sixteen + 8, column + 16);
+        packed.finish(words, values, column, old);
     }
 };
 

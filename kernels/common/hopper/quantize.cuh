@@ -93,6 +93,8 @@ class E4m3Epilogue {
     static constexpr uint32_t TO_UPPER_HALVES = UPPER_HALVES - LOWER_HALVES;
 
   public:
+    static constexpr int OUTPUT_BYTES = 1;
+
     // Even lanes send their low units first, odd ones their high units.
     __device__ __forceinline__ E4m3Epilogue() {
         const uint32_t lane = threadIdx.x % 32, in_quad = lane % 4;

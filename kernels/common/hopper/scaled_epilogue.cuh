@@ -48,6 +48,8 @@ template <class Tile, bool RESIDUAL> class ScaledEpilogue {
     const ColumnPair *pairs; // of this lane's first column
 
   public:
+    static constexpr int OUTPUT_BYTES = 2;
+
     __device__ __forceinline__ explicit ScaledEpilogue(int slot)
         : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}
 

@@ -47,7 +47,6 @@ struct HopperTile {
     static constexpr int K = OPERAND == Operand::BF16 ? SLAB_BYTES / 2 : SLAB_BYTES;
     static constexpr int CHUNK_COLUMNS = CHUNK_COLUMNS_, BUFFERS = BUFFERS_;
     static constexpr int CHUNK_ROW_BYTES = CHUNK_COLUMNS * FORMAT::OUTPUT_BYTES;
-    static constexpr int GROUP_COLUMNS = 32 / FORMAT::OUTPUT_BYTES; // of one stmatrix
     static constexpr int THREADS = WARPGROUP * (1 + CONSUMERS);
 
     // A consumer's rows, and how many products of 64 rows cover them.
@@ -96,8 +95,7 @@ struct HopperTile {
 
     static_assert(CONSUMER_M % 64 == 0 && N % 8 == 0 && N <= 256, "what wgmma multiplies");
     static_assert(M <= 256, "what one bulk copy loads");
-    static_assert(N % CHUNK_COLUMNS == 0 && CHUNK_COLUMNS % GROUP_COLUMNS == 0,
-                  "chunks of whole stmatrix");
+    static_assert(N % CHUNK_COLUMNS == 0, "whole chunks");
     static_assert(N % CLUSTER == 0 && SHARED_N % 8 == 0, "the swizzle repeats every 8 rows");
     static_assert(CHUNK_BYTES % 1024 == 0, "chunk buffers keep the swizzle's phase");
     static_assert(SHARED_BYTES <= 232448, "what a block can have");
@@ -161,15 +159,11 @@ struct HopperPosition {
     int column;  // first column
 };
 
-// First row and column of a consumer's chunk; `reader` is its index among the consumers of the
+// First row of a chunk of a consumer's product; `reader` is its index among the consumers of the
 // tile.
 template <class Tile>
-__device__ __forceinline__ int chunk_row(const HopperPosition &at, int reader, int chunk) {
-    return at.row + reader * Tile::CONSUMER_M + chunk / Tile::CHUNKS_N * 64;
-}
-template <class Tile>
-__device__ __forceinline__ int chunk_column(const HopperPosition &at, int chunk) {
-    return at.column + chunk % Tile::CHUNKS_N * Tile::CHUNK_COLUMNS;
+__device__ __forceinline__ int chunk_row(const HopperPosition &at, int reader, int chain) {
+    return at.row + reader * Tile::CONSUMER_M + chain * 64;
 }
 
 // The tiles of a block, in the order in which it computes them: every `clusters`-th of the list of

@@ -53,10 +53,11 @@ pub fn forward(
         qkv_segment(rows[0].clone(), txt, plan.qkv)?,
         qkv_segment(rows[1].clone(), img, plan.qkv)?,
     ];
-    gemm_qkv(&mut qkv.act, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.write_attention(plan.out)?;
     let bounds = [0, 1].map(|part| txt.qk_bounds[part].max(img.qk_bounds[part]));
-    qkv.attention(heads_out, prepared.attention_scale, bounds, plan.attention)?;
+    let qkv_out = qkv.write(bounds, plan.attention)?;
+    gemm_qkv(qkv_out, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
+    let heads_out = attention_mlp.write_attention(plan.out)?;
+    qkv.attention(heads_out, prepared.attention_scale, plan.attention)?;
     let heads_out = attention_mlp.attention(plan.out)?;
     let linears = [txt.out.at(plan.out)?, img.out.at(plan.out)?];
     let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));

@@ -15,7 +15,7 @@ use crate::model::weights::elastic::aligned;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::attention::attention_fp8;
-use crate::ops::quantize_qkv::quantize_qkv;
+use crate::ops::gemm_qkv::QkvOutput;
 
 /// What a linear layer reads.
 #[derive(Debug)]
@@ -162,21 +162,32 @@ impl Qkv {
         })
     }
 
-    /// `out [S, D]` from what is in `act`; `bounds` are those of q and k.
-    pub(super) fn attention(
+    /// `bounds` are those of q and k.
+    pub(super) fn write(
         &mut self,
+        bounds: [f32; 2],
+        precision: Precision,
+    ) -> Result<QkvOutput<'_>> {
+        let Self { act, fp8 } = self;
+        match precision {
+            Precision::Bf16 => Ok(act.into()),
+            Precision::Fp8 => {
+                let out = fp8.as_mut().ok_or_else(no_buffer)?;
+                Ok(QkvOutput::Fp8 { out, staging: act, bounds })
+            }
+        }
+    }
+
+    /// `out [S, D]` from what was written.
+    pub(super) fn attention(
+        &self,
         out: Output<'_>,
         scale: f32,
-        bounds: [f32; 2],
         precision: Precision,
     ) -> Result<()> {
         match precision {
             Precision::Bf16 => attention(out, &self.act, Mask::None, scale),
-            Precision::Fp8 => {
-                let qkv = self.fp8.as_mut().ok_or_else(no_buffer)?;
-                quantize_qkv(qkv, &self.act, bounds)?;
-                attention_fp8(out, qkv, scale)
-            }
+            Precision::Fp8 => attention_fp8(out, self.fp8.as_ref().ok_or_else(no_buffer)?, scale),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::device::Input;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::Output;
+use crate::device::QuantizedQkv;
 use crate::device::Tensor;
 use crate::device::Work;
 use crate::error::Result;
@@ -22,6 +23,8 @@ use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::quantize::through_staging;
+use crate::ops::cuda::quantize_qkv::Parts;
+use crate::ops::cuda::quantize_qkv::quantize_qkv;
 use crate::ops::cuda::tile;
 use crate::ops::cuda::tile::Tile;
 use crate::ops::expect;
@@ -84,24 +87,42 @@ struct Inputs<'a> {
     eps: f32,
 }
 
+/// q, k and v go to `fp8` through `qkv`, if it is there.
 pub(crate) fn gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
+    fp8: Option<&QuantizedQkv>,
     mlp: Option<&Output<'_>>,
     a: Input<'_>,
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
-    match (a, mlp) {
-        (Input::Fp8(a), _) => fp8::gemm_qkv(cuda, qkv, mlp, a, segments, rope),
-        (Input::Act(a), None) => act_gemm_qkv(cuda, qkv, None, a, segments, rope),
-        (Input::Act(a), Some(mlp)) => through_staging(cuda, OP, mlp, |mlp| {
+    let (parts, done) = match a {
+        Input::Fp8(a) => (Parts::Values, fp8::gemm_qkv(cuda, qkv, fp8, mlp, a, segments, rope)),
+        Input::Act(a) => (Parts::All, of_act(cuda, qkv, mlp, a, segments, rope)),
+    };
+    done?;
+    fp8.map_or(Ok(()), |out| quantize_qkv(cuda, out, qkv, parts))
+}
+
+/// Of activations.
+fn of_act(
+    cuda: &Arc<Cuda>,
+    qkv: &Tensor<Act, 4>,
+    mlp: Option<&Output<'_>>,
+    a: Matrix<'_, Act>,
+    segments: &[QkvSegment<'_>],
+    rope: &Tensor<f32, 3>,
+) -> Result<()> {
+    match mlp {
+        None => act_gemm_qkv(cuda, qkv, None, a, segments, rope),
+        Some(mlp) => through_staging(cuda, OP, mlp, |mlp| {
             act_gemm_qkv(cuda, qkv, Some(mlp), a, segments, rope)
         }),
     }
 }
 
-/// Of activations.
+/// Activations to activations.
 fn act_gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,

@@ -7,6 +7,7 @@ use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::Output;
 use crate::device::Scaling;
+use crate::device::Tier;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
@@ -67,7 +68,11 @@ pub(crate) fn layernorm_modulate(
             expect(OP, "out", one, || ("a scale for a row".into(), "scales of blocks".into()))?;
             let scales = out.scales.as_ref().cuda_address();
             let values = &out.values;
-            ("layernorm_modulate_fp8", values.as_ref().cuda_address(), values.stride(), scales, 1)
+            let entry = match cuda.tier() {
+                Tier::Sm90 => "layernorm_modulate_fp8_sm90",
+                Tier::Portable => "layernorm_modulate_fp8",
+            };
+            (entry, values.as_ref().cuda_address(), values.stride(), scales, 1)
         }
     };
     let [first_shift, second_shift] = pair.map(|segment| int(OP, "shift", segment.shift.column));

@@ -33,10 +33,20 @@ kernel_params!(Params, 56, {
     48 inverse: [f32; 2],
 });
 
+/// What is quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// q, k and v.
+    All,
+    /// v: whoever made q and k has quantised them.
+    Values,
+}
+
 pub(crate) fn quantize_qkv(
     cuda: &Arc<Cuda>,
     out: &QuantizedQkv,
     qkv: &Tensor<Act, 4>,
+    parts: Parts,
 ) -> Result<()> {
     let [seq, _, heads, head_dim] = qkv.shape();
     if seq == 0 || heads == 0 {
@@ -58,11 +68,15 @@ pub(crate) fn quantize_qkv(
         inverse: out.qk_scales.map(|scale| 1.0 / scale),
     };
     let width = heads * head_dim;
-    let grid = width / CHANNELS + (2 * seq * width).div_ceil(VALUES);
+    let (queries_and_keys, values) = match parts {
+        Parts::All => ((2 * seq * width).div_ceil(VALUES), 3 * seq * width),
+        Parts::Values => (0, seq * width),
+    };
+    let grid = width / CHANNELS + queries_and_keys;
     let entry = match cuda.tier() {
         Tier::Sm90 => "quantize_qkv_sm90",
         Tier::Portable => "quantize_qkv",
     };
-    let work = Work::Bytes(3 * 3 * seq * width);
+    let work = Work::Bytes(3 * values);
     cuda.launch(entry, linear_grid(blocks(OP, grid, 1)?, THREADS).doing(work), &params)
 }

@@ -21,9 +21,9 @@ use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::gemm::fp8::of_segments;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
-use crate::ops::cuda::tile::hopper::ATTENTION_FP8;
 use crate::ops::cuda::tile::hopper::CLUSTER;
 use crate::ops::cuda::tile::hopper::cluster_launch;
+use crate::ops::cuda::tile::hopper::fp8::FP8_ATTENTION;
 use crate::ops::expect;
 
 kernel_params!(Params, 512, {
@@ -61,7 +61,7 @@ pub(crate) fn attention_fp8(
     }
     expect(OP, "scale", scale > 0.0, || ("a positive number".into(), scale.to_string()))?;
     let (entry, address, stride, scales) = match out {
-        Output::Act(out) => (ATTENTION_FP8.kernel, out.as_ref().cuda_address(), out.stride(), None),
+        Output::Act(out) => (FP8_ATTENTION.kernel, out.as_ref().cuda_address(), out.stride(), None),
         Output::Fp8 { out, .. } => {
             let scaled = out.scaling == Scaling::Block;
             expect(OP, "out", scaled, || ("scales of blocks".into(), "one a row".into()))?;
@@ -86,19 +86,19 @@ pub(crate) fn attention_fp8(
     };
     let [_, _, padded] = qkv.v.shape();
     let params = Params {
-        q: keys(ATTENTION_FP8.rows)?,
-        k: keys(ATTENTION_FP8.columns / CLUSTER)?,
+        q: keys(FP8_ATTENTION.rows)?,
+        k: keys(FP8_ATTENTION.columns / CLUSTER)?,
         v: cuda.tensor_map(&MapLayout {
             element: MapElement::Byte,
             address: qkv.v.cuda_address(),
             sizes: [
-                ATTENTION_FP8.columns,
+                FP8_ATTENTION.columns,
                 CHANNEL_GROUP,
-                padded / ATTENTION_FP8.columns,
+                padded / FP8_ATTENTION.columns,
                 heads * HEAD / CHANNEL_GROUP,
             ],
-            strides: [1, padded, ATTENTION_FP8.columns, CHANNEL_GROUP * padded],
-            tile: [ATTENTION_FP8.columns, CHANNEL_GROUP, 1, HEAD / CHANNEL_GROUP / CLUSTER],
+            strides: [1, padded, FP8_ATTENTION.columns, CHANNEL_GROUP * padded],
+            tile: [FP8_ATTENTION.columns, CHANNEL_GROUP, 1, HEAD / CHANNEL_GROUP / CLUSTER],
             swizzle: Swizzle::Bytes128,
         })?,
         out: address,
@@ -113,8 +113,8 @@ pub(crate) fn attention_fp8(
         scale: scale * qkv.qk_scales[0] * qkv.qk_scales[1],
         reserved: [0; 17],
     };
-    let tiles = seq.div_ceil(CLUSTER * ATTENTION_FP8.rows) * heads;
-    let launch = cluster_launch(cuda, OP, tiles, ATTENTION_FP8.smem_bytes)?;
+    let tiles = seq.div_ceil(CLUSTER * FP8_ATTENTION.rows) * heads;
+    let launch = cluster_launch(cuda, OP, tiles, FP8_ATTENTION.smem_bytes)?;
     let work = Work::Flops(4 * seq * seq * heads * HEAD);
     cuda.launch(entry, launch.doing(work), &params)
 }

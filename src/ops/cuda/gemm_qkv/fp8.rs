@@ -7,6 +7,7 @@ use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::MapElement;
 use crate::device::Output;
+use crate::device::QuantizedQkv;
 use crate::device::QuantizedRef;
 use crate::device::Scaling;
 use crate::device::Swizzle;
@@ -28,10 +29,10 @@ use crate::ops::cuda::gemm_qkv::OP;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
-use crate::ops::cuda::tile::hopper::FP8_QKV;
 use crate::ops::cuda::tile::hopper::SLAB_BYTES;
 use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
+use crate::ops::cuda::tile::hopper::fp8::FP8_QKV;
 use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm_qkv::QkvSegment;
@@ -39,29 +40,32 @@ use crate::ops::gemm_qkv::QkvSegment;
 /// Columns of a head.
 const HEAD: usize = 128;
 
-kernel_params!(Params, 896, {
+kernel_params!(Params, 1152, {
     0 a: [TensorMap; 2],
     256 weight: [TensorMap; 2],
     512 out: [TensorMap; 2],
-    768 row_scale: [u64; 2],
-    784 weight_scale: [u64; 2],
-    800 bias: [u64; 2],
-    816 q_norm: [u64; 2],
-    832 k_norm: [u64; 2],
-    848 rope: u64,
-    856 rows: [i32; 2],
-    864 columns: i32,
-    868 part: i32,
-    872 k: i32,
-    876 raster_rows: i32,
-    880 eps: f32,
-    884 reserved: [i32; 3],
+    768 qk: [TensorMap; 2],
+    1024 row_scale: [u64; 2],
+    1040 weight_scale: [u64; 2],
+    1056 bias: [u64; 2],
+    1072 q_norm: [u64; 2],
+    1088 k_norm: [u64; 2],
+    1104 rope: u64,
+    1112 rows: [i32; 2],
+    1120 columns: i32,
+    1124 part: i32,
+    1128 k: i32,
+    1132 raster_rows: i32,
+    1136 eps: f32,
+    1140 inverse: [f32; 2],
+    1148 reserved: i32,
 });
 
-/// Launches the kernels for `a` in e4m3.
+/// Launches the kernels for `a` in e4m3. Of q, k and v, q and k go to `quantized` if it is there.
 pub(super) fn gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
+    quantized: Option<&QuantizedQkv>,
     mlp: Option<&Output<'_>>,
     a: QuantizedRef<'_>,
     segments: &[QkvSegment<'_>],
@@ -85,10 +89,19 @@ pub(super) fn gemm_qkv(
     let bias = pair.map(|segment| address_or_null(segment.linear.bias.as_ref()));
     let segments = Segments { cuda, split, rows };
     let chunk = [CHUNK_ROWS, FP8_QKV.chunk_columns];
+    let out = segments.maps(qkv.matrix_of(rows), chunk, FP8_QKV.chunk_swizzle())?;
+    let (entry, qk, scales) = match quantized {
+        None => (FP8_QKV.kernel, out, [1.0; 2]),
+        Some(QuantizedQkv { qk, qk_scales, .. }) => {
+            let qk = segments.maps(qk.matrix_of(rows), [CHUNK_ROWS, HEAD], Swizzle::Bytes128)?;
+            ("gemm_qkv_fp8_sm90_128x256_e4m3", qk, *qk_scales)
+        }
+    };
     let params = Params {
         a: segments.maps(a.values, [FP8_QKV.rows, SLAB_BYTES], Swizzle::Bytes128)?,
         weight: weight_maps(cuda, MapElement::Byte, values, [columns, k], FP8_QKV.columns)?,
-        out: segments.maps(qkv.matrix_of(rows), chunk, FP8_QKV.chunk_swizzle())?,
+        out,
+        qk,
         row_scale: of_segments(a.scales, split),
         weight_scale: weight.map(|[_, scales]| scales),
         bias,
@@ -101,12 +114,13 @@ pub(super) fn gemm_qkv(
         k: int(OP, "K", k)?,
         raster_rows: FP8_QKV.raster_rows,
         eps: EPS,
-        reserved: [0; 3],
+        inverse: scales.map(|scale| 1.0 / scale),
+        reserved: 0,
     };
     let count = FP8_QKV.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, FP8_QKV.smem_bytes)?;
     let work = Work::Flops(2 * rows * columns * k);
-    cuda.launch(FP8_QKV.kernel, launch.doing(work), &params)?;
+    cuda.launch(entry, launch.doing(work), &params)?;
     let Some(out) = mlp else { return Ok(()) };
     // The rows of W behind q, k and v.
     let behind = |address: u64, bytes: usize| match address {

@@ -1,5 +1,7 @@
 //! What launchers of Hopper's matrix kernels share: tensor maps of their operands, and the grid.
 
+pub(in crate::ops::cuda) mod fp8;
+
 use crate::device::Cuda;
 use crate::device::Launch;
 use crate::device::MapElement;
@@ -11,6 +13,11 @@ use crate::device::TensorMap;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::int;
+use crate::ops::cuda::tile::hopper::fp8::FP8_ATTENTION;
+use crate::ops::cuda::tile::hopper::fp8::FP8_BLOCK;
+use crate::ops::cuda::tile::hopper::fp8::FP8_GELU;
+use crate::ops::cuda::tile::hopper::fp8::FP8_QKV;
+use crate::ops::cuda::tile::hopper::fp8::FP8_ROW;
 use crate::ops::gemm::Activation;
 
 /// Bytes of a row of A and W that a copy brings: as wide as the swizzle.
@@ -97,116 +104,6 @@ pub(in crate::ops::cuda) const GEMM: [HopperTile; 4] = [
     },
 ];
 
-/// Of `gemm` over e4m3 with a scale for each row, to bf16.
-pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x256_row",
-        rows: 128,
-        columns: 256,
-        stages: 4,
-        smem_bytes: 232_096,
-        chunk_columns: 64,
-        raster_rows: 12,
-        activations: &[],
-        finishing: [480, 730],
-        reason: "least bytes a product",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x192_row",
-        rows: 128,
-        columns: 192,
-        stages: 4,
-        smem_bytes: 217_296,
-        chunk_columns: 64,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [100, 900],
-        reason: "its consumers take turns: one finishes while the other multiplies",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_256x144_row",
-        rows: 256,
-        columns: 144,
-        stages: 4,
-        smem_bytes: 231_712,
-        chunk_columns: 48,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [430, 1070],
-        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
-    },
-];
-
-/// Of the same with GELU, to e4m3 with scales of blocks.
-pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x128_gelu",
-        rows: 128,
-        columns: 128,
-        stages: 6,
-        smem_bytes: 216_240,
-        chunk_columns: 128,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "its consumers take turns: GELU and quantising are hidden",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x256_gelu",
-        rows: 128,
-        columns: 256,
-        stages: 4,
-        smem_bytes: 232_096,
-        chunk_columns: 128,
-        raster_rows: 12,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "least bytes a product",
-    },
-];
-
-/// Of `gemm_qkv` over e4m3.
-pub(in crate::ops::cuda) const FP8_QKV: HopperTile = HopperTile {
-    kernel: "gemm_qkv_fp8_sm90_128x256_bf16",
-    rows: 128,
-    columns: 256,
-    stages: 4,
-    smem_bytes: 232_096,
-    chunk_columns: 64,
-    raster_rows: 12,
-    activations: &[],
-    finishing: [0, 0],
-    reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
-};
-
-/// Of `gemm` over e4m3 with scales of blocks, to bf16.
-pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
-    HopperTile {
-        kernel: "gemm_fp8_sm90_256x128_block",
-        rows: 256,
-        columns: 128,
-        stages: 4,
-        smem_bytes: 219_264,
-        chunk_columns: 64,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "room in registers for the sums of a block beside those of all",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_256x144_block",
-        rows: 256,
-        columns: 144,
-        stages: 4,
-        smem_bytes: 223_488,
-        chunk_columns: 48,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
-    },
-];
-
 /// Of `conv2d`: the first for more channels than the second has columns.
 pub(in crate::ops::cuda) const CONV2D: [HopperTile; 2] = [
     HopperTile {
@@ -247,20 +144,6 @@ pub(in crate::ops::cuda) const ATTENTION: HopperTile = HopperTile {
     activations: &[],
     finishing: [0, 0],
     reason: "queries stay in registers; the last rounds' tiles are shared by keys",
-};
-
-/// Of `attention` over e4m3, to bf16; keys are also what a bulk copy brings of a channel of v.
-pub(in crate::ops::cuda) const ATTENTION_FP8: HopperTile = HopperTile {
-    kernel: "attention_fp8_sm90_d128",
-    rows: 128,
-    columns: 128,
-    stages: 8,
-    smem_bytes: 225_424,
-    chunk_columns: 128,
-    raster_rows: 1,
-    activations: &[],
-    finishing: [0, 0],
-    reason: "as for bf16; every 512 keys' sums go to f32 ones in shared memory",
 };
 
 /// Of `gemm_qkv`.
@@ -315,7 +198,7 @@ pub(in crate::ops) fn describe() -> Vec<String> {
              raster {raster_rows:>2}  {reason}"
         )
     };
-    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV, &ATTENTION_FP8]);
+    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV, &FP8_ATTENTION]);
     let tiles = GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).chain(fp8);
     tiles.map(line).collect()
 }
