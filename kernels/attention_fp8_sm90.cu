@@ -197,7 +197,7 @@ consume(const AttentionMemory<Shape> &shared, const AttentionFp8Sm90Params &para
         } else {
             if (raised) {
                 scale_rows(out, rows.factor);
-                kept.scale(rows.factor);
+                kept.lower(rows.factor);
             }
             kept.count(out);
         }

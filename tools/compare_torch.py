@@ -4,7 +4,7 @@
     python tools/compare_torch.py PARTS --program flux-rt
 
 PARTS, separated by commas:
-    kernels cuBLASLt and cuDNN at FLUX.1-dev's shapes, timed as `cargo bench` times ours
+    kernels cuBLASLt, also over e4m3, and cuDNN at FLUX.1-dev's shapes, timed as `cargo bench` times ours
     demo    bf16 pictures of models/demo: final latents against flux-rt's f32 on the CPU
     block   one double and one single block at FLUX.1-dev's width, one step: velocity against the same
     eager   FLUX.1-dev's size, random weights, 1024x1024, 28 steps: denoise; the VAE and T5-XXL alone
@@ -87,6 +87,12 @@ def uniform(*shape):
     return (torch.rand(shape, device=DEV) * 2 - 1).bfloat16()
 
 
+def e4m3(x):
+    """A matrix in e4m3, and the scales of its rows."""
+    scale = x.float().abs().amax(1, keepdim=True) / 448
+    return (x.float() / scale).to(torch.float8_e4m3fn), scale
+
+
 def time_kernels():
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import linear, scaled_dot_product_attention
@@ -95,6 +101,12 @@ def time_kernels():
         a, weight = uniform(m, k), uniform(n, k)
         us = on_gpu(lambda: linear(a, weight))
         print(f"cuBLASLt {name} {m}x{n}x{k}: {us:.1f} us, {2 * m * n * k / us * 1e-6:.0f} TFLOP/s", flush=True)
+        a, scale_a = e4m3(a)
+        weight, scale_b = e4m3(weight)
+        scaled = dict(scale_a=scale_a, scale_b=scale_b.t(), out_dtype=torch.bfloat16, use_fast_accum=True)
+        us = on_gpu(lambda: torch._scaled_mm(a, weight.t(), **scaled))
+        print(f"cuBLASLt {name} {m}x{n}x{k} e4m3 with scales of rows: {us:.1f} us, "
+              f"{2 * m * n * k / us * 1e-6:.0f} TFLOP/s", flush=True)
     heads, tokens, width = 24, 4608, 128
     q, k, v = (uniform(1, heads, tokens, width) for _ in range(3))
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):

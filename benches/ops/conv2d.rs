@@ -42,6 +42,7 @@ fn case(bench: &mut Bench, (side, [in_channels, out_channels], kernel, add): Cas
         flops: 2 * outputs * patch,
         values: pixels * in_channels + out_channels * patch + outputs * if add { 2 } else { 1 },
         bytes: 4 * out_channels,
+        ..Work::default()
     };
     let residual = if add { " residual" } else { "" };
     let name = format!("{side}x{side} {in_channels}to{out_channels} k{kernel}{residual}");

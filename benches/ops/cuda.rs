@@ -170,17 +170,19 @@ impl Timer {
         println!();
         println!(
             "| kernel | shape | median µs | TFLOP/s | GB/s | share of the ceiling that binds: bf16 \
-             {peak:.0} TFLOP/s (4096 FLOP x 132 SM x 1.83 GHz) or a copy of as many bytes |"
+             {peak:.0} TFLOP/s (4096 FLOP x 132 SM x 1.83 GHz), e4m3 twice that, or a copy of as many bytes |"
         );
         println!("|---|---|---|---|---|---|");
         for Row { op, shape, work, median_us } in rows {
             let seconds = median_us / 1e6;
             let flops = work.flops as f64;
             let bytes = work.bytes_on(device) as f64;
-            let computing = flops / PEAK_FLOPS;
+            let (peak, format) =
+                if work.fp8 { (2.0 * PEAK_FLOPS, "e4m3") } else { (PEAK_FLOPS, "bf16") };
+            let computing = flops / peak;
             let moving = self.copy_us(work.bytes_on(device))? / 1e6;
             let (least, ceiling) =
-                if computing > moving { (computing, "bf16") } else { (moving, "copy") };
+                if computing > moving { (computing, format) } else { (moving, "copy") };
             let tflops = match work.flops {
                 0 => String::new(),
                 _ => format!("{:.1}", flops / seconds / 1e12),

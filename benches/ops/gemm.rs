@@ -4,6 +4,8 @@
 //! Rows of a double block are 512 of text and 4,096 of image, with weights of their own. Attention
 //! output and MLP hidden layer lie side by side in rows of 15,360, as `model/flux` has them.
 
+mod fp8;
+
 use std::ops::Range;
 
 use flux_rt::device::Act;
@@ -86,6 +88,7 @@ pub(crate) fn run(bench: &mut Bench) {
     for spec in bench.pick(&cpu[..], &cuda[..]) {
         case(bench, spec);
     }
+    fp8::run(bench);
 }
 
 fn work(spec: &Case, n: usize, k: usize) -> Work {
@@ -99,6 +102,7 @@ fn work(spec: &Case, n: usize, k: usize) -> Work {
             + m * n * if spec.residual { 2 } else { 1 }
             + if spec.gate { vectors } else { 0 },
         bytes: if spec.bias { 4 * vectors } else { 0 },
+        ..Work::default()
     }
 }
 

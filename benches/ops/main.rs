@@ -35,8 +35,11 @@ use std::time::Duration;
 use criterion::Criterion;
 use criterion::Throughput;
 use flux_rt::Result;
+use flux_rt::device::Act;
 use flux_rt::device::Device;
 use flux_rt::device::Element;
+use flux_rt::device::Quantized;
+use flux_rt::device::Scaling;
 use flux_rt::device::Tensor;
 use flux_rt::ops::gemm::Weight;
 use half::bf16;
@@ -53,6 +56,8 @@ struct Work {
     values: usize,
     /// Bytes of everything else.
     bytes: usize,
+    /// The products' operands are e4m3.
+    fp8: bool,
 }
 
 impl Work {
@@ -189,6 +194,14 @@ fn weight(device: &Device, shape: [usize; 2], seed: u64) -> Result<Weight> {
     }
     let mut number = numbers(seed);
     Ok(Weight::Bf16(tiled(device, shape, || bf16::from_f32(number()))?))
+}
+
+/// Random numbers in e4m3.
+fn quantized(device: &Device, shape: [usize; 2], scaling: Scaling, seed: u64) -> Result<Quantized> {
+    let x: Tensor<Act, 2> = random(device, shape, seed)?;
+    let mut out = Quantized::empty(device, shape, scaling)?;
+    flux_rt::ops::quantize::quantize(out.view_mut(), x.matrix())?;
+    Ok(out)
 }
 
 /// A counter of steps on the device.

@@ -77,6 +77,7 @@ __device__ __forceinline__ void quantize_values(const QuantizeQkvParams &params,
     const __nv_bfloat16 *const x = params.qkv + stride / 3 * 2 + channel;
 
     float most[EACH] = {};
+#pragma unroll 8
     for (int key = thread / 2; key < params.seq; key += QUANTIZE_QKV_THREADS / 2) {
         float values[EACH];
         load_8(values, x + key * stride);

@@ -57,7 +57,7 @@ pub fn attention<'out>(
 }
 
 /// As [`attention()`] without a mask, from q, k and v in e4m3. Probabilities are multiplied in e4m3 as
-/// well, 2^7 times as large as they are beside the row's largest, rounded up to a power of two; a row
+/// well, 2^4 times as large as they are beside the row's largest, rounded up to a power of two; a row
 /// is divided by the sum of what was multiplied.
 ///
 /// # Errors

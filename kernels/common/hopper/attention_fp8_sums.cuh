@@ -16,8 +16,17 @@ template <class Shape> class KeptSums {
     using Sums = float[Shape::OUT_COLUMNS / 2];
 
     float4 *const mine;
-    int blocks = 0;    // of keys, since the last addition
-    bool empty = true; // nothing was kept of this piece
+    int blocks = 0;                 // of keys, since the last addition
+    bool empty = true;              // nothing was kept of this piece
+    float factor[2] = {1.0f, 1.0f}; // what is kept of both rows is to be multiplied by
+
+    __device__ __forceinline__ void add_kept(float4 &four, int vector) const {
+        const float4 old = mine[32 * vector];
+        four.x = fmaf(old.x, factor[0], four.x);
+        four.y = fmaf(old.y, factor[0], four.y);
+        four.z = fmaf(old.z, factor[1], four.z);
+        four.w = fmaf(old.w, factor[1], four.w);
+    }
 
   public:
     __device__ __forceinline__ explicit KeptSums(int consumer)
@@ -29,58 +38,51 @@ template <class Shape> class KeptSums {
     // The tensor cores' sums go on; else they start anew.
     __device__ __forceinline__ bool goes_on() const { return blocks > 0; }
 
-    // After each block of keys; adds `sums` if it is time, or the piece ends.
-    __device__ __forceinline__ void count(Sums &sums) {
+    // After each block of keys; adds `sums` if it is time.
+    __device__ __forceinline__ void count(const Sums &sums) {
         if (++blocks < Shape::PROMOTED_BLOCKS) {
             return;
         }
-        blocks = 0;
 #pragma unroll
         for (int i = 0; i < VECTORS; ++i) {
             float4 four =
                 make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
             if (!empty) {
-                const float4 old = mine[32 * i];
-                four.x += old.x;
-                four.y += old.y;
-                four.z += old.z;
-                four.w += old.w;
+                add_kept(four, i);
             }
             mine[32 * i] = four;
         }
-        empty = false;
+        restart(false);
     }
 
-    // Multiplies the kept sums of both rows.
-    __device__ __forceinline__ void scale(const float (&factor)[2]) const {
-        if (empty) {
-            return;
-        }
-#pragma unroll
-        for (int i = 0; i < VECTORS; ++i) {
-            float4 four = mine[32 * i];
-            four.x *= factor[0];
-            four.y *= factor[0];
-            four.z *= factor[1];
-            four.w *= factor[1];
-            mine[32 * i] = four;
-        }
+    // Notes that both rows' references rose.
+    __device__ __forceinline__ void lower(const float (&by)[2]) {
+        factor[0] *= by[0];
+        factor[1] *= by[1];
     }
 
-    // At the end of a piece: its sums, of which `sums` are those since the last addition.
+    // At the end of a piece: adds what is kept to `sums`, those since the last addition.
     __device__ __forceinline__ void finish(Sums &sums) {
         if (!empty) {
 #pragma unroll
             for (int i = 0; i < VECTORS; ++i) {
-                const float4 old = mine[32 * i];
-                sums[4 * i] += old.x;
-                sums[4 * i + 1] += old.y;
-                sums[4 * i + 2] += old.z;
-                sums[4 * i + 3] += old.w;
+                float4 four =
+                    make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
+                add_kept(four, i);
+                sums[4 * i] = four.x;
+                sums[4 * i + 1] = four.y;
+                sums[4 * i + 2] = four.z;
+                sums[4 * i + 3] = four.w;
             }
         }
+        restart(true);
+    }
+
+  private:
+    __device__ __forceinline__ void restart(bool forget) {
         blocks = 0;
-        empty = true;
+        empty = forget;
+        factor[0] = factor[1] = 1.0f;
     }
 };
 

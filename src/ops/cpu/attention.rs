@@ -81,7 +81,7 @@ fn softmax(scores: &mut [f32]) {
 }
 
 /// Powers of two by which probabilities are larger than they are before they are rounded to e4m3.
-const PROBABILITY_EXPONENT: f32 = 7.0;
+const PROBABILITY_EXPONENT: f32 = 4.0;
 
 /// From operands in e4m3.
 pub(crate) fn attention_fp8(out: &mut MatrixMut<'_, Act>, qkv: &QuantizedQkv, scale: f32) {
