@@ -99,6 +99,14 @@ impl ElasticLinear {
         })
     }
 
+    /// `linear` in e4m3 alone. `split` is the column at which a second operand begins, or 0.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::Cuda`].
+    pub fn in_fp8(linear: &Linear, split: usize) -> Result<Self> {
+        Ok(Self { bf16: None, fp8: Some(quantized(linear, split)?) })
+    }
+
     /// `linear` in what is needed of it. `split` is the column at which a second operand begins, or 0.
     pub(super) fn of(linear: Linear, needs: Needs, split: usize) -> Result<Self> {
         let fp8 = needs.fp8.then(|| quantized(&linear, split)).transpose()?;
