@@ -139,7 +139,7 @@ impl Gpu {
     /// Whether kernels for e4m3 are to be run: this GPU has them.
     pub(crate) fn has_fp8(&self) -> bool {
         let Device::Cuda(cuda) = self.device else { return false };
-        cuda.has_fp8() && !only("portable")
+        cuda.has_fp8()
     }
 
     /// Runs `check` with the card's best kernels, and again with those of every card.

@@ -182,10 +182,10 @@ impl Cuda {
         }
     }
 
-    /// Whether there are kernels for e4m3: of Hopper alone.
+    /// Whether kernels for e4m3 run: there are such of the Hopper tier alone.
     #[must_use]
     pub fn has_fp8(&self) -> bool {
-        self.card.tier == Tier::Sm90
+        self.tier() == Tier::Sm90
     }
 
     /// Whether ops started from now on take the kernels of the portable tier, whatever the card.

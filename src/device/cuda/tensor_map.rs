@@ -59,10 +59,6 @@ impl Mapped for u8 {
     const ELEMENT: MapElement = MapElement::Byte;
 }
 
-impl Mapped for f32 {
-    const ELEMENT: MapElement = MapElement::F32;
-}
-
 /// A tensor as a map sees it, innermost dimension first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MapLayout<const R: usize> {

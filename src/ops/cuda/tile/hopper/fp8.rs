@@ -123,5 +123,5 @@ pub(in crate::ops::cuda) const FP8_ATTENTION: HopperTile = HopperTile {
     raster_rows: 1,
     activations: &[],
     finishing: [0, 0],
-    reason: "as for bf16; every 512 keys' sums go to f32 ones in shared memory",
+    reason: "as for bf16; every 1,024 keys' sums go to f32 ones in shared memory",
 };
