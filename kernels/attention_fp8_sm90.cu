@@ -5,9 +5,11 @@
 // from key S on, and its keys are permuted inside each group of 16: position 2 g + b is key g + 8
 // b.
 //
-//   entry                          out                             keys at a time   shared bytes
-//   attention_fp8_sm90_d128        bf16                            128              225,424
-//   attention_fp8_sm90_d128_e4m3   e4m3, a scale per row and head  128              225,424
+//   entry                          out                               keys at a time   shared bytes
+//   attention_fp8_sm90_d128        bf16                              128              225,424
+//   attention_fp8_sm90_d128_e4m3   e4m3, 4 times the mean of v's     128              225,424
+//                                  numbers, saturating
+// Of the latter, whoever reads `out` knows v's units, and takes them and the 4 into its weights.
 // 384 threads, clusters of 2 blocks along x. Grid: 2 * min(multiprocessors / 2, ceil(S / 256) * H).
 
 #include "common/hopper/attention_block.cuh"
@@ -40,33 +42,28 @@ struct AttentionFp8Sm90Params {
     TensorMap k;           // boxes of 128 columns and half as many rows as keys at a time
     TensorMap v;           // boxes of P, 8, keys at a time / P, 8
     void *out;             // [S, H 128], bf16 or e4m3, row stride out_stride, 16-byte aligned
-    float *out_scales;     // [H, S], row stride out_scales_stride; of the e4m3 entry only
-    const float *v_scales; // [H, 128]: one per head and channel
+    const float *v_scales; // [H, 128]: one per head and channel; of the bf16 entry only
     float4 *partials;      // [grid, 8 warps, 17, 32]: 69,632 bytes a block
     uint32_t *flags;       // [grid, 8 warps]
     int32_t seq;           // S, at least 1
     int32_t heads;         // H, at least 1
     int32_t out_stride;    // elements, a multiple of 16 bytes
-    int32_t out_scales_stride;
-    float scale;          // of the scores, above 0, with the scales of q and k
-    int32_t reserved[17]; // 0
+    float scale;           // of the scores, above 0, with the scales of q and k
+    int32_t reserved[20];  // 0
 };
 static_assert(sizeof(AttentionFp8Sm90Params) == 512, "mirrored by the launcher");
 static_assert(offsetof(AttentionFp8Sm90Params, q) == 0, "mirrored by the launcher");
 static_assert(offsetof(AttentionFp8Sm90Params, k) == 128, "mirrored by the launcher");
 static_assert(offsetof(AttentionFp8Sm90Params, v) == 256, "mirrored by the launcher");
 static_assert(offsetof(AttentionFp8Sm90Params, out) == 384, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, out_scales) == 392, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, v_scales) == 400, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, partials) == 408, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, flags) == 416, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, seq) == 424, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, heads) == 428, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, out_stride) == 432, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, out_scales_stride) == 436,
-              "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, scale) == 440, "mirrored by the launcher");
-static_assert(offsetof(AttentionFp8Sm90Params, reserved) == 444, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, v_scales) == 392, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, partials) == 400, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, flags) == 408, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, seq) == 416, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, heads) == 420, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, out_stride) == 424, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, scale) == 428, "mirrored by the launcher");
+static_assert(offsetof(AttentionFp8Sm90Params, reserved) == 432, "mirrored by the launcher");
 
 enum class AttentionOut { BF16, E4M3 };
 
@@ -95,14 +92,13 @@ finish_piece(const AttentionFp8Sm90Params &params, const AttentionPiece &piece, 
     const HeadTile at = head_tile<Shape>(params.seq, piece.tile);
     const int row = at.first_query + 16 * warp;
     const int64_t first = static_cast<int64_t>(row) * params.out_stride + at.head * Shape::HEAD_DIM;
-    scale_channels(out, params.v_scales + at.head * Shape::HEAD_DIM);
     if constexpr (OUT == AttentionOut::BF16) {
+        scale_channels(out, params.v_scales + at.head * Shape::HEAD_DIM);
         store_rows(static_cast<__nv_bfloat16 *>(params.out) + first, params.out_stride,
                    params.seq - row, out, rows);
     } else {
-        const int64_t first_scale = static_cast<int64_t>(at.head) * params.out_scales_stride + row;
         store_rows_e4m3(static_cast<uint8_t *>(params.out) + first, params.out_stride,
-                        params.out_scales + first_scale, params.seq - row, out, rows);
+                        params.seq - row, out, rows);
     }
 }
 
