@@ -97,7 +97,7 @@ template <int ROWS> class ConvolutionProblem {
         store_image_box(params.out[0], shared, at.y, at.x, column);
     }
 
-    template <class Tile> __device__ __forceinline__ int chunk_columns(int) const {
+    template <class Tile> __device__ __forceinline__ int chunk_columns() const {
         return Tile::CHUNK_COLUMNS;
     }
 

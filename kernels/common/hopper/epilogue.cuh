@@ -25,6 +25,14 @@ __device__ __forceinline__ void store_matrices(uint32_t address, const uint32_t 
                  "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
                  : "memory");
 }
+// The same with each matrix transposed: lane l names the address of the column l % 8 of the matrix
+// l / 8.
+__device__ __forceinline__ void store_transposed(uint32_t address, const uint32_t (&words)[4]) {
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+        "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+        : "memory");
+}
 
 // Where a lane's part of a warp's rows lies in a chunk buffer.
 template <class Tile> class ChunkAddress {
@@ -50,12 +58,34 @@ template <class Tile> class ChunkAddress {
     }
 };
 
+// Where the 16 bytes of a lane's column lie in a chunk buffer that is filled with columns: 64 rows
+// make 64 bytes, of which each warp has 16. The copies swizzle them, too, so that eight columns
+// meet all banks.
+class TransposedAddress {
+    static constexpr uint32_t COLUMN_BYTES = 64, PARTS = 4;
+    uint32_t offset;
+
+  public:
+    __device__ __forceinline__ TransposedAddress() {
+        const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
+        offset = lane * COLUMN_BYTES + (warp ^ lane / 2 % PARTS) * 16;
+    }
+
+    __device__ __forceinline__ uint32_t operator()(uint32_t buffer, int group) const {
+        return buffer + offset + group * (32 * COLUMN_BYTES);
+    }
+};
+
 // Finishes one tile of a consumer: `epilogue.finish(words, sums, column, old)` turns a thread's
 // sums of GROUP_COLUMNS columns into the words of a stmatrix. They are the columns `column` + 2 q
 // and + 1 of the rows g and g + 8, then the same 8 columns further, and so on; for bf16 output,
 // words are pairs of sums in this order. If there is a `residual`, `old` is what it is there: it
 // lies in the next stages of `ring`, where the output takes its place. Else `old` is zeros, and the
 // output goes to the chunk buffers.
+//
+// A TRANSPOSED epilogue, whose elements are bytes, fills chunks of 128 columns whose columns are
+// stored as rows. It has a word for each 8 columns: column 2 q in the lower half, 2 q + 1 in the
+// upper, and in both the rows g and g + 8, which become neighbours.
 template <class Tile, class Epilogue>
 __device__ __forceinline__ void
 finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int consumer,
@@ -67,7 +97,10 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
     constexpr int CHUNKS_N = Tile::N / CHUNK_COLUMNS, CHUNKS = Tile::CHAINS * CHUNKS_N;
     static_assert(Tile::N % CHUNK_COLUMNS == 0 && CHUNK_COLUMNS % GROUP_COLUMNS == 0,
                   "chunks of whole stmatrix");
-    const ChunkAddress<Tile> address;
+    constexpr bool TRANSPOSED = std::remove_reference_t<Epilogue>::TRANSPOSED;
+    static_assert(!TRANSPOSED || (OUTPUT_BYTES == 1 && CHUNK_COLUMNS == 128),
+                  "16 rows of a warp are 16 bytes, 64 rows of 128 columns a chunk");
+    const std::conditional_t<TRANSPOSED, TransposedAddress, ChunkAddress<Tile>> address;
     const int reader = Tile::IN_TURN ? 0 : consumer;
     // `stored` keeps a part's place from being written too early, and `filled` from being told of
     // the next part before it is waited for. In a stage only the latter can be: with one buffer, it
@@ -94,7 +127,11 @@ finish_tile(const HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, int 
                 load_matrices(old, address(place, group));
             }
             epilogue.finish(words, &sums[chunk / CHUNKS_N][column / 2], column, old);
-            store_matrices(address(place, group), words);
+            if constexpr (TRANSPOSED) {
+                store_transposed(address(place, group), words);
+            } else {
+                store_matrices(address(place, group), words);
+            }
         }
         if (ends || !residual) {
             if (waits_late) {
@@ -127,7 +164,7 @@ __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, i
     ring.advance_by(slabs + (Tile::IN_TURN ? consumer * tile_stages : 0));
     for (schedule = schedule.of_consumer(consumer); !schedule.done(); schedule.advance()) {
         const HopperPosition at = schedule.position();
-        const int columns = problem.template chunk_columns<Tile>(at.column);
+        const int columns = problem.template chunk_columns<Tile>();
         const int chunks_n = Tile::N / columns, chunks = Tile::CHAINS * chunks_n;
 #pragma unroll 1
         for (int first = 0; first < chunks; first += part_chunks) {

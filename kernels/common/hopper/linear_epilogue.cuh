@@ -42,6 +42,7 @@ template <class Tile, Activation ACTIVATION, Steps STEPS, bool ROUND> class Line
 
   public:
     static constexpr int OUTPUT_BYTES = 2;
+    static constexpr bool TRANSPOSED = false;
 
     __device__ __forceinline__ explicit LinearEpilogue(int slot)
         : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}

@@ -5,7 +5,7 @@
 //   bool has_residual()
 //   load_residual(shared, barrier, segment, row, column)  starts the copy of a chunk
 //   store(shared, segment, row, column)                   starts the copy of a finished chunk
-//   int chunk_columns<Tile>(column)                       columns of the chunks of a tile there
+//   int chunk_columns<Tile>()                             columns of a chunk
 //   ColumnPair column_pair(segment, column)               what finishing needs of two columns
 //   finish(sums, schedule, consumer, slot, write)         calls write(adds_residual, epilogue) once
 // and where the tile's format has scales:
@@ -47,7 +47,7 @@ template <class Params> class MatrixCopies {
     __device__ __forceinline__ void store(uint32_t shared, int segment, int row, int column) const {
         store_box(params.out[segment], shared, row, column);
     }
-    template <class Tile> __device__ __forceinline__ int chunk_columns(int) const {
+    template <class Tile> __device__ __forceinline__ int chunk_columns() const {
         return Tile::CHUNK_COLUMNS;
     }
 };

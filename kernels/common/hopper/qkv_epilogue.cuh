@@ -1,4 +1,5 @@
-// Finishes q and k of an attention: RMSNorm of each head of a row, then its rotation by position.
+// Finishes q and k of an attention: RMSNorm of each head of a row, then its rotation by position;
+// and v for an attention over e4m3, which wants it transposed.
 //
 // `Source` says what the sums stand for and has the weights of the norm:
 //   AHEAD                                  groups of 16 columns that are loaded before their use
@@ -8,6 +9,7 @@
 #pragma once
 
 #include "../bf16.cuh"
+#include "../e4m3.cuh"
 #include "matrix_kernel.cuh"
 #include "quantize.cuh"
 
@@ -73,6 +75,7 @@ template <class Tile, class Source> class RotatedEpilogue {
 
   public:
     static constexpr int OUTPUT_BYTES = 2;
+    static constexpr bool TRANSPOSED = false;
 
     // `row` is the first of the consumer's rows in the joint sequence of `seq`; everything comes
     // multiplied by `factor`.
@@ -136,6 +139,7 @@ template <class Tile, class Source> class RotatedE4m3Epilogue {
 
   public:
     static constexpr int OUTPUT_BYTES = 1;
+    static constexpr bool TRANSPOSED = false;
 
     __device__
         __forceinline__ explicit RotatedE4m3Epilogue(const RotatedEpilogue<Tile, Source> &rotated)
@@ -147,6 +151,42 @@ template <class Tile, class Source> class RotatedE4m3Epilogue {
         rotated.rotate(values, sixteen, column);
         rotated.rotate(values + 8, sixteen + 8, column + 16);
         packed.finish(words, values, column, old);
+    }
+};
+
+// To e4m3, channels with their keys side by side, of sums whose rows, the keys, are scaled. That
+// the keys g and g + 8 become neighbours is the order that attention's second product wants.
+template <class Tile> class TransposedE4m3Epilogue {
+    static_assert(Tile::CHAINS == 1, "one product of 64 rows a consumer");
+
+    const ColumnPair *pairs; // of this lane's first column
+    uint32_t kept;           // the bytes of a word whose rows are not behind the end
+
+  public:
+    static constexpr int OUTPUT_BYTES = 1;
+    static constexpr bool TRANSPOSED = true;
+
+    // Of the consumer's rows, those from `rows_left` on become zeros: attention multiplies what
+    // pads the keys by probabilities of 0, and that must not be NaN.
+    __device__ __forceinline__ TransposedE4m3Epilogue(int slot, int rows_left)
+        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x % WARPGROUP / 32;
+        const int row = 16 * warp + lane / 4;
+        kept = (row < rows_left ? 0x00ff00ff : 0) | (row + 8 < rows_left ? 0xff00ff00 : 0);
+    }
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *sixteen, int column,
+                                           const uint32_t (&)[4]) const {
+#pragma unroll
+        for (int word = 0; word < 4; ++word) {
+            const ColumnPair pair = pairs[column / 2 + 4 * word];
+            float values[4]; // [lower][column of the pair]
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                values[i] = fmaf(sixteen[4 * word + i], pair.factor[i % 2], pair.bias[i % 2]);
+            }
+            words[word] = kept & pack_e4m3(values[0], values[2], values[1], values[3]);
+        }
     }
 };
 

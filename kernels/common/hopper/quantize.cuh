@@ -94,6 +94,7 @@ class E4m3Epilogue {
 
   public:
     static constexpr int OUTPUT_BYTES = 1;
+    static constexpr bool TRANSPOSED = false;
 
     // Even lanes send their low units first, odd ones their high units.
     __device__ __forceinline__ E4m3Epilogue() {

@@ -49,6 +49,7 @@ template <class Tile, bool RESIDUAL> class ScaledEpilogue {
 
   public:
     static constexpr int OUTPUT_BYTES = 2;
+    static constexpr bool TRANSPOSED = false;
 
     __device__ __forceinline__ explicit ScaledEpilogue(int slot)
         : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4) {}
