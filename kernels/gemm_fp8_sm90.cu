@@ -1,18 +1,14 @@
 // Linear layers of e4m3 with their epilogue, Hopper tier (sm_90a):
 //   out [M, N] = activation(residual [M, N] + gate [N] * (a [M, K] W [N, K]^T + bias [N]))
 // for one or two row ranges with weights, bias and gate of their own, as kernels/gemm_sm90.cu.
-// A value is its e4m3 number times a scale, of W one per row. Of a there is one per row, or one per
-// row and 128 columns: a "block". A block's scale is max(largest absolute value, 1e-12) / 448.
+// A value is its e4m3 number times a scale, one per row of W and one per row of a.
 //
 // Entries gemm_fp8_sm90_<tile>_<kind>, 384 threads, clusters of 2 blocks along x:
-//   tile      kind    dynamic shared bytes   chunk columns   a's scales   out
-//   128x256   row     232,096                64              row          bf16
-//   128x192   row     217,296                64              row          bf16
-//   256x144   row     231,712                48              row          bf16
-//   128x128   gelu    216,240                128             row          e4m3 in blocks, GELU
-//   128x256   gelu    232,096                128             row          e4m3 in blocks, GELU
-//   256x128   block   219,264                64              block        bf16
-//   256x144   block   223,488                48              block        bf16
+//   tile      kind    dynamic shared bytes   chunk columns   out
+//   128x256   row     232,096                64              bf16
+//   128x192   row     217,296                64              bf16
+//   256x144   row     231,712                48              bf16
+//   128x192   gelu    194,224                96              e4m3 in units of columns, GELU
 // Grid: 2 * min(multiprocessors / 2, cluster tiles). A cluster tile is two tiles below each other;
 // there are (ceil(rows[0] / M) + ceil(rows[1] / M)) * ceil(columns / N), M being both tiles' rows.
 // May be launched with programmatic stream serialization.
@@ -30,57 +26,51 @@
 
 namespace flux_rt {
 
-// Maps are per segment and cover its rows alone, but for slab_scale, which covers both segments'
-// rows one after the other. Two dimensions, boxes of
+// Maps are per segment and cover its rows alone. Two dimensions, boxes of
 //   a               128 columns x tile rows, bytes         128-byte swizzle
 //   weight          128 columns x tile columns / 2, bytes  128-byte swizzle
-//   residual, out   chunk columns x 64 rows                128-byte swizzle, none of 48 columns
-//   slab_scale      tile rows / 2 + 4 (inner) x 1, f32     no swizzle
+//   residual, out   chunk columns x 64 rows                128-byte swizzle, none of 48 and 96
 // A segment without rows may have any valid maps. K is a multiple of 16, N of 8, and of 16 where
-// out is e4m3; the last block of either may be a part. What is not read may be null or 0.
+// out is e4m3. What is not read may be null or 0.
 struct GemmFp8Sm90Params {
     TensorMap a[2];                  // [rows, k] e4m3
     TensorMap weight[2];             // [columns, k] e4m3
     TensorMap out[2];                // [rows, columns] bf16 or e4m3
     TensorMap residual[2];           // [rows, columns] bf16; unread unless has_residual
-    TensorMap slab_scale;            // [ceil(k / 128), both segments' rows]; of kind block
-    const float *row_scale[2];       // [rows]; of the other kinds
+    const float *row_scale[2];       // [rows]
     const float *weight_scale[2];    // [columns]
     const float *bias[2];            // [columns] per segment; or null
-    float *out_scale[2];             // [ceil(columns / 128), out_scale_stride]; of kind gelu
+    const float *units;              // [columns], powers of two; of kind gelu
     const __nv_bfloat16 *gate_table; // [steps, gate_stride]; unread if both columns are negative
     const uint32_t *step;            // [1]: the row of gate_table
     int32_t rows[2];                 // of each segment
     int32_t columns;                 // N
     int32_t k;
     int32_t gate_stride;
-    int32_t gate_column[2];   // first column in gate_table per segment; negative: no gate
-    int32_t raster_rows;      // cluster tiles that share a sweep over the columns, at least 1
-    int32_t has_residual;     // not 0: `residual` is read; ignored by kind gelu
-    int32_t out_scale_stride; // from one block's scales to the next's, in elements
-    int32_t reserved[2];      // 0
+    int32_t gate_column[2]; // first column in gate_table per segment; negative: no gate
+    int32_t raster_rows;    // cluster tiles that share a sweep over the columns, at least 1
+    int32_t has_residual;   // not 0: `residual` is read; ignored by kind gelu
+    int32_t reserved[5];    // 0
 };
-static_assert(sizeof(GemmFp8Sm90Params) == 1280, "mirrored by the launcher");
+static_assert(sizeof(GemmFp8Sm90Params) == 1152, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, a) == 0, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, weight) == 256, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, out) == 512, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, residual) == 768, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, slab_scale) == 1024, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, row_scale) == 1152, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, weight_scale) == 1168, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, bias) == 1184, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, out_scale) == 1200, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, gate_table) == 1216, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, step) == 1224, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, rows) == 1232, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, columns) == 1240, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, k) == 1244, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, gate_stride) == 1248, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, gate_column) == 1252, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, raster_rows) == 1260, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, has_residual) == 1264, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, out_scale_stride) == 1268, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, reserved) == 1272, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, row_scale) == 1024, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, weight_scale) == 1040, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, bias) == 1056, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, units) == 1072, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, gate_table) == 1080, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, step) == 1088, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, rows) == 1096, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, columns) == 1104, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, k) == 1108, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, gate_stride) == 1112, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, gate_column) == 1116, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, raster_rows) == 1124, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, has_residual) == 1128, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, reserved) == 1132, "mirrored by the launcher");
 
 // A linear layer to bf16 as the frame runs it.
 class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
@@ -100,18 +90,14 @@ class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
         load_box(shared, params.residual[segment], barrier, row, column);
     }
 
-    // Bulk copies begin at multiples of 16 bytes, so a second segment's can begin with scales of
-    // the first. Rows behind a segment's end get the next one's, or zeros; they are never stored.
-    __device__ __forceinline__ void load_slab_scales(uint32_t shared, uint32_t barrier, int segment,
-                                                     int row, int slab) const {
-        const int first = segment == 0 ? 0 : params.rows[0] / 4 * 4;
-        load_box(shared, params.slab_scale, barrier, slab, first + row);
-    }
-    __device__ __forceinline__ int scales_before(int segment) const {
-        return segment == 0 ? 0 : params.rows[0] % 4;
-    }
+    // Rows behind a segment's end are never stored.
     __device__ __forceinline__ float row_scale(int segment, int row) const {
         return row < params.rows[segment] ? params.row_scale[segment][row] : 0.0f;
+    }
+
+    // Columns behind the end are never stored.
+    __device__ __forceinline__ float inverse_unit(int column) const {
+        return column < params.columns ? 1.0f / params.units[column] : 0.0f;
     }
 
     // gate * (scale * sum + bias) as one multiplication and addition.
@@ -135,9 +121,7 @@ class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
     template <class Tile, class Write>
     __device__ __forceinline__ void finish(HopperSums<Tile> &sums, const TileSchedule<Tile> &,
                                            int consumer, int slot, const Write &write) const {
-        if constexpr (Tile::SCALES == Scales::ROWS) {
-            scale_rows<Tile>(sums, slot, consumer);
-        }
+        scale_rows<Tile>(sums, slot, consumer);
         if (has_residual()) {
             write(true, ScaledEpilogue<Tile, true>(slot));
         } else {
@@ -146,8 +130,7 @@ class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
     }
 };
 
-// With GELU, to e4m3 in blocks. Where the tensor cores wait for it, GELU is an approximation whose
-// error is small beside what e4m3 rounds off the larger values of a block.
+// With GELU, to e4m3.
 class GeluFp8Problem : public LinearFp8Problem {
   public:
     __device__ __forceinline__ explicit GeluFp8Problem(const GemmFp8Sm90Params &params)
@@ -156,48 +139,25 @@ class GeluFp8Problem : public LinearFp8Problem {
     __device__ __forceinline__ bool has_residual() const { return false; }
 
     template <class Tile, class Write>
-    __device__ __forceinline__ void finish(HopperSums<Tile> &sums,
-                                           const TileSchedule<Tile> &schedule, int consumer,
-                                           int slot, const Write &write) const {
-        const HopperPosition at = schedule.position();
-        const int first_row = at.row + (Tile::IN_TURN ? 0 : consumer * Tile::CONSUMER_M);
-        float *const scales = params.out_scale[at.segment];
-        activate_and_scale<Tile>(
-            sums, slot, consumer,
-            [](float x) {
-                return Tile::IN_TURN ? gelu_tanh_by_sigmoid(x) : gelu_tanh_approximate(x);
-            },
-            [&](int block, int row, float scale) {
-                const int first_column = at.column + block * SCALE_BLOCK;
-                if (first_row + row < params.rows[at.segment] && first_column < params.columns) {
-                    const int64_t index =
-                        static_cast<int64_t>(first_column / SCALE_BLOCK) * params.out_scale_stride;
-                    scales[index + first_row + row] = scale;
-                }
-            });
-        write(false, E4m3Epilogue());
+    __device__ __forceinline__ void finish(HopperSums<Tile> &sums, const TileSchedule<Tile> &,
+                                           int consumer, int slot, const Write &write) const {
+        scale_rows<Tile>(sums, slot, consumer);
+        write(false, GeluE4m3Epilogue<Tile>(slot));
     }
 };
 
 using RowFormat = TileFormat<Operand::E4M3, Scales::ROWS, 2>;
-using RowToBlockFormat = TileFormat<Operand::E4M3, Scales::ROWS, 1>;
-using BlockFormat = TileFormat<Operand::E4M3, Scales::BLOCKS, 2>;
+using GeluFormat = TileFormat<Operand::E4M3, Scales::ROWS, 1>;
 
 constexpr Consumers TOGETHER = Consumers::TOGETHER, IN_TURN = Consumers::IN_TURN;
 using Row128x256 = HopperTile<128, 256, 4, 64, 2, TOGETHER, RowFormat>;
 using Row128x192 = HopperTile<128, 192, 4, 64, 3, IN_TURN, RowFormat>;
 using Row256x144 = HopperTile<256, 144, 4, 48, 2, TOGETHER, RowFormat>;
-using Gelu128x128 = HopperTile<128, 128, 6, 128, 1, IN_TURN, RowToBlockFormat>;
-using Gelu128x256 = HopperTile<128, 256, 4, 128, 2, TOGETHER, RowToBlockFormat>;
-using Block256x128 = HopperTile<256, 128, 4, 64, 1, TOGETHER, BlockFormat>;
-using Block256x144 = HopperTile<256, 144, 4, 48, 1, TOGETHER, BlockFormat>;
+using Gelu128x192 = HopperTile<128, 192, 4, 96, 2, IN_TURN, GeluFormat>;
 static_assert(Row128x256::SHARED_BYTES == 232096, "header table");
 static_assert(Row128x192::SHARED_BYTES == 217296, "header table");
 static_assert(Row256x144::SHARED_BYTES == 231712, "header table");
-static_assert(Gelu128x128::SHARED_BYTES == 216240, "header table");
-static_assert(Gelu128x256::SHARED_BYTES == 232096, "header table");
-static_assert(Block256x128::SHARED_BYTES == 219264, "header table");
-static_assert(Block256x144::SHARED_BYTES == 223488, "header table");
+static_assert(Gelu128x192::SHARED_BYTES == 194224, "header table");
 
 } // namespace flux_rt
 
@@ -211,7 +171,4 @@ static_assert(Block256x144::SHARED_BYTES == 223488, "header table");
 GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_128x256_row, Row128x256, LinearFp8Problem)
 GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_128x192_row, Row128x192, LinearFp8Problem)
 GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_256x144_row, Row256x144, LinearFp8Problem)
-GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_128x128_gelu, Gelu128x128, GeluFp8Problem)
-GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_128x256_gelu, Gelu128x256, GeluFp8Problem)
-GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_256x128_block, Block256x128, LinearFp8Problem)
-GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_256x144_block, Block256x144, LinearFp8Problem)
+GEMM_FP8_SM90_ENTRY(gemm_fp8_sm90_128x192_gelu, Gelu128x192, GeluFp8Problem)

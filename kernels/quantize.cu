@@ -1,8 +1,9 @@
-/* values [M, K], scales [1 or ceil(K / 128), M] of x [M, K]: e4m3 with a scale for a row, or for
-   128 columns of it; scale = max(largest magnitude, 1e-12) / 448, value = x / scale to the nearest.
-   Oracle: src/ops/cpu/quantize.rs, launcher: src/ops/cuda/quantize.rs.
+/* values [M, K] of x [M, K] in e4m3: value = x / units / scale, to the nearest; units [K] are of
+   columns, or 1, the scale of a row is max(largest magnitude, 1e-12) / 448, or 1. Oracle:
+   src/ops/cpu/quantize.rs, launcher: src/ops/cuda/quantize.rs.
 
-   Entries quantize_row and quantize_block: grid (rows), 256 threads, no dynamic shared memory. */
+   Entries quantize_row, which finds scales, and quantize_units, without: grid (rows), 256 threads,
+   no dynamic shared memory. */
 
 #include "common/bf16.cuh"
 #include "common/e4m3.cuh"
@@ -15,46 +16,41 @@
 namespace flux_rt {
 
 constexpr int QUANTIZE_THREADS = 256;
-constexpr int QUANTIZE_COLUMNS = 128; // of a block
 
 // Strides are in elements; any addresses and counts.
 struct QuantizeParams {
     uint8_t *values;        // [rows, columns], row stride values_stride
-    float *scales;          // [1 or blocks, rows], row stride scales_stride
+    float *scales;          // [rows]; unused by quantize_units
     const __nv_bfloat16 *x; // [rows, columns], row stride x_stride
+    const float *units;     // [columns], powers of two; or null
     int32_t rows;           // M, at least 1
     int32_t columns;        // K, at least 1
     int32_t values_stride;
-    int32_t scales_stride;
     int32_t x_stride;
-    int32_t reserved; // 0
 };
 static_assert(sizeof(QuantizeParams) == 48, "mirrored by the launcher");
 static_assert(offsetof(QuantizeParams, values) == 0, "mirrored by the launcher");
 static_assert(offsetof(QuantizeParams, scales) == 8, "mirrored by the launcher");
 static_assert(offsetof(QuantizeParams, x) == 16, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, rows) == 24, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, columns) == 28, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, values_stride) == 32, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, scales_stride) == 36, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, x_stride) == 40, "mirrored by the launcher");
-static_assert(offsetof(QuantizeParams, reserved) == 44, "mirrored by the launcher");
+static_assert(offsetof(QuantizeParams, units) == 24, "mirrored by the launcher");
+static_assert(offsetof(QuantizeParams, rows) == 32, "mirrored by the launcher");
+static_assert(offsetof(QuantizeParams, columns) == 36, "mirrored by the launcher");
+static_assert(offsetof(QuantizeParams, values_stride) == 40, "mirrored by the launcher");
+static_assert(offsetof(QuantizeParams, x_stride) == 44, "mirrored by the launcher");
 
-__device__ __forceinline__ float largest(const __nv_bfloat16 *x, int from, int to, int step) {
-    float most = 0.0f;
-    for (int column = from; column < to; column += step) {
-        most = fmaxf(most, fabsf(__bfloat162float(x[column])));
-    }
-    return most;
-}
+// The row of this block; dividing by a power of two is exact.
+struct QuantizedSource {
+    const __nv_bfloat16 *x;
+    const float *units;
 
-__device__ __forceinline__ void convert(uint8_t *values, const __nv_bfloat16 *x, float scale,
-                                        int from, int to, int step) {
-    for (int column = from; column < to; column += step) {
-        values[column] =
-            static_cast<uint8_t>(to_e4m3(__fdiv_rn(__bfloat162float(x[column]), scale)));
+    __device__ __forceinline__ explicit QuantizedSource(const QuantizeParams &params)
+        : x(params.x + static_cast<int64_t>(blockIdx.x) * params.x_stride), units(params.units) {}
+
+    __device__ __forceinline__ float operator()(int column) const {
+        const float value = __bfloat162float(x[column]);
+        return units != nullptr ? __fdiv_rn(value, units[column]) : value;
     }
-}
+};
 
 } // namespace flux_rt
 
@@ -62,32 +58,28 @@ extern "C" __global__ void __launch_bounds__(256, 8)
     quantize_row(const __grid_constant__ flux_rt::QuantizeParams params) {
     using namespace flux_rt;
     __shared__ float of_warp[QUANTIZE_THREADS / 32];
-    const int64_t row = blockIdx.x;
+    const QuantizedSource x(params);
     const int thread = threadIdx.x;
-    const __nv_bfloat16 *const x = params.x + row * params.x_stride;
-    const float most = largest(x, thread, params.columns, QUANTIZE_THREADS);
+    float most = 0.0f;
+    for (int column = thread; column < params.columns; column += QUANTIZE_THREADS) {
+        most = fmaxf(most, fabsf(x(column)));
+    }
     const float scale = e4m3_scale(block_max<QUANTIZE_THREADS>(most, of_warp));
     if (thread == 0) {
-        params.scales[row] = scale;
+        params.scales[blockIdx.x] = scale;
     }
-    convert(params.values + row * params.values_stride, x, scale, thread, params.columns,
-            QUANTIZE_THREADS);
+    uint8_t *const values = params.values + static_cast<int64_t>(blockIdx.x) * params.values_stride;
+    for (int column = thread; column < params.columns; column += QUANTIZE_THREADS) {
+        values[column] = static_cast<uint8_t>(to_e4m3(__fdiv_rn(x(column), scale)));
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(256, 8)
-    quantize_block(const __grid_constant__ flux_rt::QuantizeParams params) {
+    quantize_units(const __grid_constant__ flux_rt::QuantizeParams params) {
     using namespace flux_rt;
-    const int64_t row = blockIdx.x;
-    const int lane = threadIdx.x % 32;
-    const __nv_bfloat16 *const x = params.x + row * params.x_stride;
-    const int blocks = (params.columns + QUANTIZE_COLUMNS - 1) / QUANTIZE_COLUMNS;
-    for (int block = threadIdx.x / 32; block < blocks; block += QUANTIZE_THREADS / 32) {
-        const int from = block * QUANTIZE_COLUMNS + lane;
-        const int to = min(params.columns, (block + 1) * QUANTIZE_COLUMNS);
-        const float scale = e4m3_scale(warp_max(largest(x, from, to, 32)));
-        if (lane == 0) {
-            params.scales[static_cast<int64_t>(block) * params.scales_stride + row] = scale;
-        }
-        convert(params.values + row * params.values_stride, x, scale, from, to, 32);
+    const QuantizedSource x(params);
+    uint8_t *const values = params.values + static_cast<int64_t>(blockIdx.x) * params.values_stride;
+    for (int column = threadIdx.x; column < params.columns; column += QUANTIZE_THREADS) {
+        values[column] = static_cast<uint8_t>(to_e4m3(x(column)));
     }
 }

@@ -1,7 +1,7 @@
 /* q, k [S, 2, H, Dh] and v [H, Dh, S padded] in e4m3 from qkv [S, 3, H, Dh], for attention: q and k
-   with a scale each, v with one for each head and channel, max(largest magnitude, 1e-12) / 448.
-   Keys of v are padded to a multiple of 128 with zeros; of each 16, position 2 g + b is key g + 8
-   b. Oracle: src/ops/cpu/quantize_qkv.rs, launcher: src/ops/cuda/quantize_qkv.rs.
+   with a scale each, v in units of its channels. Keys of v are padded to a multiple of 128 with
+   zeros; of each 16, position 2 g + b is key g + 8 b. Oracle: src/ops/cpu/quantize_qkv.rs,
+   launcher: src/ops/cuda/quantize_qkv.rs.
 
    Entry quantize_qkv: 256 threads, no dynamic shared memory, grid as quantize_qkv_block says. */
 

@@ -52,9 +52,13 @@ fn quantised(bench: &mut Bench, name: &str, [seq, heads, head_dim]: [usize; 3], 
     bench.case("attention", name, work, |device| {
         let qkv: Tensor<Act, 4> = crate::random(device, [seq, 3, heads, head_dim], 1)?;
         let mut quantized = QuantizedQkv::empty(device, [seq, heads, head_dim])?;
-        quantize_qkv(&mut quantized, &qkv, [5.0; 2])?;
-        let mut out = Quantized::empty(device, [seq, out_width], Scaling::Block)?;
-        Ok(move || attention_fp8(out.view_mut().columns(0..width), &quantized, scale(head_dim)))
+        let units = crate::units(device, width)?;
+        quantize_qkv(&mut quantized, &qkv, [5.0; 2], &units)?;
+        let mut out = Quantized::empty(device, [seq, out_width], Scaling::Units)?;
+        Ok(move || {
+            let out = out.view_mut().columns(0..width);
+            attention_fp8(out, &quantized, &units, scale(head_dim))
+        })
     });
 }
 

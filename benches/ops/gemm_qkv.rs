@@ -2,6 +2,7 @@
 //! 128 tokens.
 
 use flux_rt::device::Act;
+use flux_rt::device::Output;
 use flux_rt::device::Quantized;
 use flux_rt::device::QuantizedQkv;
 use flux_rt::device::Scaling;
@@ -37,7 +38,7 @@ pub(crate) fn run(bench: &mut Bench) {
     }
 }
 
-/// From e4m3 to e4m3, v's pass included.
+/// From e4m3 to e4m3.
 fn quantised(bench: &mut Bench, (name, rows, heads, mlp_width): Case) {
     let seq: usize = rows.iter().sum();
     let hidden = heads * HEAD_DIM;
@@ -56,7 +57,8 @@ fn quantised(bench: &mut Bench, (name, rows, heads, mlp_width): Case) {
         let rope = crate::random(device, [seq, HEAD_DIM / 2, 2], 7)?;
         let mut staging = Tensor::<Act, 4>::empty(device, [seq, 3, heads, HEAD_DIM])?;
         let mut qkv = QuantizedQkv::empty(device, [seq, heads, HEAD_DIM])?;
-        let mut joint = Quantized::empty(device, [seq, hidden + mlp_width], Scaling::Block)?;
+        let mut joint = Quantized::empty(device, [seq, hidden + mlp_width], Scaling::Units)?;
+        let (v_units, units) = (crate::units(device, hidden)?, crate::units(device, mlp_width)?);
         Ok(move || {
             let all = [0..rows[0], rows[0]..seq];
             let segments = [0, 1].map(|index| QkvSegment {
@@ -67,8 +69,14 @@ fn quantised(bench: &mut Bench, (name, rows, heads, mlp_width): Case) {
             });
             let segments = &segments[..if rows[1] == 0 { 1 } else { 2 }];
             let mlp = joint.view_mut().columns(hidden..hidden + mlp_width);
-            let mlp = (mlp_width > 0).then(|| mlp.into());
-            let out = QkvOutput::Fp8 { out: &mut qkv, staging: &mut staging, bounds: [12.0; 2] };
+            let mlp = Output::Fp8 { out: mlp, units: Some(&units), staging: None };
+            let mlp = (mlp_width > 0).then_some(mlp);
+            let out = QkvOutput::Fp8 {
+                out: &mut qkv,
+                staging: &mut staging,
+                bounds: [12.0; 2],
+                v_units: &v_units,
+            };
             gemm_qkv(out, mlp, a.view(), segments, &rope)
         })
     });

@@ -200,8 +200,13 @@ fn weight(device: &Device, shape: [usize; 2], seed: u64) -> Result<Weight> {
 fn quantized(device: &Device, shape: [usize; 2], scaling: Scaling, seed: u64) -> Result<Quantized> {
     let x: Tensor<Act, 2> = random(device, shape, seed)?;
     let mut out = Quantized::empty(device, shape, scaling)?;
-    flux_rt::ops::quantize::quantize(out.view_mut(), x.matrix())?;
+    flux_rt::ops::quantize::quantize(out.view_mut(), x.matrix(), None)?;
     Ok(out)
+}
+
+/// Units of columns whose numbers are near 1.
+fn units(device: &Device, columns: usize) -> Result<Tensor<f32, 1>> {
+    Tensor::from_host([columns], vec![1.0; columns]).to_device(device)
 }
 
 /// A counter of steps on the device.

@@ -17,7 +17,8 @@ pub(crate) fn run(bench: &mut Bench) {
         bench.case("quantize_qkv", name, work, |device| {
             let qkv: Tensor<Act, 4> = crate::random(device, [seq, 3, heads, dim], 1)?;
             let mut out = QuantizedQkv::empty(device, [seq, heads, dim])?;
-            Ok(move || quantize_qkv(&mut out, &qkv, [1.0; 2]))
+            let units = crate::units(device, heads * dim)?;
+            Ok(move || quantize_qkv(&mut out, &qkv, [1.0; 2], &units))
         });
     }
 }

@@ -1,11 +1,10 @@
-// q, k and v for attention over e4m3: q and k with a scale each, which bounds give; v with one for
-// each head and channel, transposed, keys padded with zeros and permuted in groups of 16. A
-// division is a multiplication by the reciprocal.
+// q, k and v for attention over e4m3: q and k with a scale each, which bounds give; v in units of
+// its channels, transposed, keys padded with zeros and permuted in groups of 16. A division is a
+// multiplication by the reciprocal.
 #pragma once
 
 #include "bf16.cuh"
 #include "e4m3.cuh"
-#include "reduce.cuh"
 #include "vector_io.cuh"
 
 #include <cstddef>
@@ -22,7 +21,7 @@ constexpr int GROUP_CHANNELS = 16; // of v in a block: a row's part is 32 bytes
 struct QuantizeQkvParams {
     uint8_t *qk;              // [seq, 2, heads, head_dim] e4m3
     uint8_t *v;               // [heads, head_dim, padded] e4m3
-    float *v_scales;          // [heads, head_dim]
+    const float *v_units;     // [heads * head_dim], powers of two
     const __nv_bfloat16 *qkv; // [seq, 3, heads, head_dim]
     int32_t seq;              // S, at least 1
     int32_t heads;            // H, at least 1
@@ -33,7 +32,7 @@ struct QuantizeQkvParams {
 static_assert(sizeof(QuantizeQkvParams) == 56, "mirrored by the launcher");
 static_assert(offsetof(QuantizeQkvParams, qk) == 0, "mirrored by the launcher");
 static_assert(offsetof(QuantizeQkvParams, v) == 8, "mirrored by the launcher");
-static_assert(offsetof(QuantizeQkvParams, v_scales) == 16, "mirrored by the launcher");
+static_assert(offsetof(QuantizeQkvParams, v_units) == 16, "mirrored by the launcher");
 static_assert(offsetof(QuantizeQkvParams, qkv) == 24, "mirrored by the launcher");
 static_assert(offsetof(QuantizeQkvParams, seq) == 32, "mirrored by the launcher");
 static_assert(offsetof(QuantizeQkvParams, heads) == 36, "mirrored by the launcher");
@@ -69,49 +68,16 @@ __device__ __forceinline__ void quantize_queries_and_keys(const QuantizeQkvParam
 // GROUP_CHANNELS channels of v by a block. Two neighbouring threads take both halves of the
 // channels of KEY_GROUP keys.
 __device__ __forceinline__ void quantize_values(const QuantizeQkvParams &params, int block) {
-    constexpr int WARPS = QUANTIZE_QKV_THREADS / 32, EACH = GROUP_CHANNELS / 2;
-    __shared__ float largest[WARPS][GROUP_CHANNELS];
+    constexpr int EACH = GROUP_CHANNELS / 2;
     const int thread = threadIdx.x, half = thread % 2;
     const int channel = block * GROUP_CHANNELS + half * EACH; // counted over all heads
     const int64_t stride = 3 * static_cast<int64_t>(params.heads) * params.head_dim;
     const __nv_bfloat16 *const x = params.qkv + stride / 3 * 2 + channel;
-
-    float most[EACH] = {};
-#pragma unroll 8
-    for (int key = thread / 2; key < params.seq; key += QUANTIZE_QKV_THREADS / 2) {
-        float values[EACH];
-        load_8(values, x + key * stride);
-#pragma unroll
-        for (int i = 0; i < EACH; ++i) {
-            most[i] = fmaxf(most[i], fabsf(values[i]));
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-#pragma unroll
-        for (int distance = 2; distance < 32; distance *= 2) {
-            most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], distance));
-        }
-        if (thread % 32 < 2) {
-            largest[thread / 32][half * EACH + i] = most[i];
-        }
-    }
-    __syncthreads();
     float inverse[EACH];
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
-        float of_all = 0.0f;
-#pragma unroll
-        for (int warp = 0; warp < WARPS; ++warp) {
-            of_all = fmaxf(of_all, largest[warp][half * EACH + i]);
-        }
-        const float scale = e4m3_scale(of_all);
-        inverse[i] = __fdiv_rn(1.0f, scale);
-        if (thread < 2) {
-            params.v_scales[channel + i] = scale;
-        }
+        inverse[i] = __fdiv_rn(1.0f, params.v_units[channel + i]);
     }
-
     uint8_t *const v = params.v + static_cast<int64_t>(channel) * params.padded;
     for (int first = thread / 2 * KEY_GROUP; first < params.padded;
          first += QUANTIZE_QKV_THREADS / 2 * KEY_GROUP) {

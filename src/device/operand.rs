@@ -9,6 +9,7 @@ use crate::device::Matrix;
 use crate::device::MatrixMut;
 use crate::device::QuantizedMut;
 use crate::device::QuantizedRef;
+use crate::device::Tensor;
 use crate::error::Error;
 
 /// A matrix that a linear layer multiplies.
@@ -29,6 +30,9 @@ pub enum Output<'a> {
     Fp8 {
         /// What is written.
         out: QuantizedMut<'a>,
+        /// `[N]`, powers of two: what is divided by before rounding; none where whoever writes finds
+        /// a scale for each row.
+        units: Option<&'a Tensor<f32, 1>>,
         /// Of the same shape: where a kernel that cannot quantise by itself leaves what is quantised
         /// then.
         staging: Option<MatrixMut<'a, Act>>,
@@ -55,7 +59,7 @@ impl<'a> From<MatrixMut<'a, Act>> for Output<'a> {
 
 impl<'a> From<QuantizedMut<'a>> for Output<'a> {
     fn from(matrix: QuantizedMut<'a>) -> Self {
-        Self::Fp8 { out: matrix, staging: None }
+        Self::Fp8 { out: matrix, units: None, staging: None }
     }
 }
 
@@ -111,8 +115,9 @@ impl<'a> Output<'a> {
     pub fn reborrow(&mut self) -> Output<'_> {
         match self {
             Self::Act(matrix) => Output::Act(matrix.reborrow()),
-            Self::Fp8 { out, staging } => Output::Fp8 {
+            Self::Fp8 { out, units, staging } => Output::Fp8 {
                 out: out.reborrow(),
+                units: *units,
                 staging: staging.as_mut().map(MatrixMut::reborrow),
             },
         }
@@ -123,8 +128,9 @@ impl<'a> Output<'a> {
     pub fn rows(self, rows: Range<usize>) -> Self {
         match self {
             Self::Act(matrix) => Self::Act(matrix.rows(rows)),
-            Self::Fp8 { out, staging } => Self::Fp8 {
+            Self::Fp8 { out, units, staging } => Self::Fp8 {
                 out: out.rows(rows.clone()),
+                units,
                 staging: staging.map(|staging| staging.rows(rows)),
             },
         }

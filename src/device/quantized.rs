@@ -1,5 +1,4 @@
-//! Matrices in e4m3 with f32 scales: an element is its value times the scale of its row and block of
-//! columns.
+//! Matrices in e4m3 with f32 scales: an element is its value times the scale of its row.
 
 use std::ops::Range;
 
@@ -9,16 +8,14 @@ use crate::device::MatrixMut;
 use crate::device::Tensor;
 use crate::error::Result;
 
-/// Columns that share a scale, where a row has several.
-pub const BLOCK: usize = 128;
-
-/// How many scales a row has.
+/// What values are multiples of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scaling {
-    /// One: whoever writes it sees the whole row.
+    /// A scale of their row: whoever writes it sees the whole row.
     Row,
-    /// One for every [`BLOCK`] columns: whoever writes a tile of it sees what it needs.
-    Block,
+    /// Units of their column, fixed beforehand, which the weight of the layer that reads them has
+    /// taken in: the scales of all rows are 1. Whoever writes a tile needs nothing beside it.
+    Units,
 }
 
 /// A quantised matrix.
@@ -26,8 +23,7 @@ pub enum Scaling {
 pub struct Quantized {
     /// `[M, K]` in e4m3.
     values: Tensor<u8, 2>,
-    /// `[1 or ceil(K / 128), M or more]`: the rows of a tile are neighbours, and each row of scales
-    /// begins at a multiple of 16 bytes, as bulk copies need it.
+    /// `[1, M]`.
     scales: Tensor<f32, 2>,
     scaling: Scaling,
 }
@@ -37,7 +33,7 @@ pub struct Quantized {
 pub struct QuantizedRef<'a> {
     /// `[M, K]` in e4m3.
     pub values: Matrix<'a, u8>,
-    /// `[1 or ceil(K / 128), M]`.
+    /// `[1, M]`.
     pub scales: Matrix<'a, f32>,
     /// What a scale is for.
     pub scaling: Scaling,
@@ -48,7 +44,7 @@ pub struct QuantizedRef<'a> {
 pub struct QuantizedMut<'a> {
     /// `[M, K]` in e4m3.
     pub values: MatrixMut<'a, u8>,
-    /// `[1 or ceil(K / 128), M]`.
+    /// `[1, M]`.
     pub scales: MatrixMut<'a, f32>,
     /// What a scale is for.
     pub scaling: Scaling,
@@ -60,19 +56,21 @@ impl Quantized {
     /// # Errors
     /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
     pub fn empty(device: &Device, [rows, columns]: [usize; 2], scaling: Scaling) -> Result<Self> {
-        let scales = scales_shape([rows, columns], scaling);
-        Ok(Self {
-            values: Tensor::empty(device, [rows, columns])?,
-            scales: Tensor::empty(device, scales)?,
-            scaling,
-        })
+        let scales = match scaling {
+            Scaling::Row => Tensor::empty(device, [1, rows])?,
+            Scaling::Units => ones(rows).to_device(device)?,
+        };
+        Ok(Self { values: Tensor::empty(device, [rows, columns])?, scales, scaling })
     }
 
     /// A matrix of zeros in host memory.
     #[must_use]
     pub fn zeros([rows, columns]: [usize; 2], scaling: Scaling) -> Self {
-        let scales = scales_shape([rows, columns], scaling);
-        Self { values: Tensor::zeros([rows, columns]), scales: Tensor::zeros(scales), scaling }
+        let scales = match scaling {
+            Scaling::Row => Tensor::zeros([1, rows]),
+            Scaling::Units => ones(rows),
+        };
+        Self { values: Tensor::zeros([rows, columns]), scales, scaling }
     }
 
     /// The same elements on `device`.
@@ -89,33 +87,20 @@ impl Quantized {
     #[must_use]
     pub fn view(&self) -> QuantizedRef<'_> {
         let Self { values, scales, scaling } = self;
-        let (values, [rows, _]) = (values.matrix(), values.shape());
-        QuantizedRef { values, scales: scales.matrix().columns(0..rows), scaling: *scaling }
+        QuantizedRef { values: values.matrix(), scales: scales.matrix(), scaling: *scaling }
     }
 
     /// The whole of it, to write.
     pub fn view_mut(&mut self) -> QuantizedMut<'_> {
         let Self { values, scales, scaling } = self;
-        let [rows, _] = values.shape();
-        let (values, scales) = (values.matrix_mut(), scales.matrix_mut().columns(0..rows));
+        let (values, scales) = (values.matrix_mut(), scales.matrix_mut());
         QuantizedMut { values, scales, scaling: *scaling }
     }
 }
 
-/// What holds the scales of a matrix.
-fn scales_shape([rows, columns]: [usize; 2], scaling: Scaling) -> [usize; 2] {
-    [blocks(scaling, &(0..columns)).len(), rows.next_multiple_of(4)]
-}
-
-/// The scales of a range of columns, which starts where a block does.
-fn blocks(scaling: Scaling, columns: &Range<usize>) -> Range<usize> {
-    match scaling {
-        Scaling::Row => 0..1,
-        Scaling::Block => {
-            assert!(columns.start.is_multiple_of(BLOCK), "a view starts with a whole block");
-            columns.start / BLOCK..columns.end.div_ceil(BLOCK)
-        }
-    }
+/// Scales of rows in units.
+fn ones(rows: usize) -> Tensor<f32, 2> {
+    Tensor::from_host([1, rows], vec![1.0; rows])
 }
 
 impl QuantizedRef<'_> {
@@ -132,12 +117,10 @@ impl QuantizedRef<'_> {
         Self { values: values.rows(rows.clone()), scales: scales.columns(rows), scaling }
     }
 
-    /// The columns `columns` only, which start with a whole block.
+    /// The columns `columns` only.
     #[must_use]
     pub fn columns(&self, columns: Range<usize>) -> Self {
-        let Self { values, scales, scaling } = *self;
-        let blocks = blocks(scaling, &columns);
-        Self { values: values.columns(columns), scales: scales.rows(blocks), scaling }
+        Self { values: self.values.columns(columns), ..*self }
     }
 }
 
@@ -162,11 +145,10 @@ impl QuantizedMut<'_> {
         Self { values: values.rows(rows.clone()), scales: scales.columns(rows), scaling }
     }
 
-    /// The columns `columns` only, which start with a whole block.
+    /// The columns `columns` only.
     #[must_use]
     pub fn columns(self, columns: Range<usize>) -> Self {
         let Self { values, scales, scaling } = self;
-        let blocks = blocks(scaling, &columns);
-        Self { values: values.columns(columns), scales: scales.rows(blocks), scaling }
+        Self { values: values.columns(columns), scales, scaling }
     }
 }

@@ -18,10 +18,8 @@ pub struct QuantizedQkv {
     pub qk: Tensor<u8, 4>,
     /// What q and k are multiplied by: one scale each, since their norm bounds them.
     pub qk_scales: [f32; 2],
-    /// `[H, Dh, S padded]` in e4m3, keys in groups of [`KEY_GROUP`].
+    /// `[H, Dh, S padded]` in e4m3, in units of channels, keys in groups of [`KEY_GROUP`].
     pub v: Tensor<u8, 3>,
-    /// `[H, Dh]`.
-    pub v_scales: Tensor<f32, 2>,
 }
 
 impl QuantizedQkv {
@@ -40,7 +38,6 @@ impl QuantizedQkv {
             qk: Tensor::empty(device, [seq, 2, heads, head_dim])?,
             qk_scales: [1.0; 2],
             v: Tensor::empty(device, [heads, head_dim, padded])?,
-            v_scales: Tensor::empty(device, [heads, head_dim])?,
         })
     }
 }

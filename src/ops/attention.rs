@@ -65,16 +65,18 @@ pub fn attention<'out>(
 pub fn attention_fp8<'out>(
     out: impl Into<Output<'out>>,
     qkv: &QuantizedQkv,
+    v_units: &Tensor<f32, 1>,
     scale: f32,
 ) -> Result<()> {
     let out = out.into();
     let [seq, two, heads, head_dim] = qkv.qk.shape();
     expect_shape(OP, "q and k", [two], [2])?;
+    expect_shape(OP, "v_units", v_units.shape(), [heads * head_dim])?;
     expect_shape(OP, "v", qkv.v.shape(), [heads, head_dim, seq.next_multiple_of(KEY_PADDING)])?;
     expect_shape(OP, "out", out.shape(), [seq, heads * head_dim])?;
     if let Device::Cuda(cuda) = out.device() {
-        return cuda::attention::attention_fp8(&cuda, &out, qkv, scale);
+        return cuda::attention::attention_fp8(&cuda, &out, qkv, v_units, scale);
     }
-    with_output(out, |mut out| cpu::attention::attention_fp8(&mut out, qkv, scale));
+    with_output(out, |mut out| cpu::attention::attention_fp8(&mut out, qkv, v_units, scale));
     Ok(())
 }

@@ -52,11 +52,12 @@ pub enum QkvOutput<'a> {
     Fp8 {
         /// What is written.
         out: &'a mut QuantizedQkv,
-        /// `[S, 3, H, Dh]`, for what a kernel cannot quantise as it finishes: v at least, whose scales
-        /// need all rows.
+        /// `[S, 3, H, Dh]`, where a kernel that cannot quantise by itself leaves what is quantised then.
         staging: &'a mut Tensor<Act, 4>,
         /// Of q and of k.
         bounds: [f32; 2],
+        /// `[H Dh]`, powers of two.
+        v_units: &'a Tensor<f32, 1>,
     },
 }
 
@@ -79,9 +80,12 @@ pub fn gemm_qkv<'a, 'out>(
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
     let (a, out) = (a.into(), qkv.into());
-    let (qkv, mut fp8) = match out {
+    let (qkv, fp8) = match out {
         QkvOutput::Act(qkv) => (qkv, None),
-        QkvOutput::Fp8 { out, staging, bounds } => (staging, Some((out, bounds))),
+        QkvOutput::Fp8 { out, staging, bounds, v_units } => {
+            out.set_bounds(bounds);
+            (staging, Some((out, v_units)))
+        }
     };
     let [seq, three, heads, head_dim] = qkv.shape();
     let [rows, k] = a.shape();
@@ -100,21 +104,12 @@ pub fn gemm_qkv<'a, 'out>(
         expect_shape(OP, "q_norm", segment.q_norm.shape(), [head_dim])?;
         expect_shape(OP, "k_norm", segment.k_norm.shape(), [head_dim])?;
     }
-    if let Some((out, bounds)) = &mut fp8 {
-        expect_quantized(OP, out, qkv)?;
-        out.set_bounds(*bounds);
+    if let Some((out, v_units)) = &fp8 {
+        expect_quantized(OP, out, qkv, v_units)?;
     }
-    let fp8 = fp8.map(|(out, _)| out);
     if let Device::Cuda(cuda) = qkv.device() {
-        return cuda::gemm_qkv::gemm_qkv(
-            &cuda,
-            qkv,
-            fp8.as_deref(),
-            mlp.as_ref(),
-            a,
-            segments,
-            rope,
-        );
+        let fp8 = fp8.as_ref().map(|(out, v_units)| (&**out, *v_units));
+        return cuda::gemm_qkv::gemm_qkv(&cuda, qkv, fp8, mlp.as_ref(), a, segments, rope);
     }
     let width = 3 * heads * head_dim;
     let mut rows_out = MatrixMut::<Act>::new(qkv.host_mut(), seq, width);
@@ -130,8 +125,8 @@ pub fn gemm_qkv<'a, 'out>(
             }
         });
     }
-    if let Some(out) = fp8 {
-        cpu::quantize_qkv::quantize_qkv(out, qkv);
+    if let Some((out, v_units)) = fp8 {
+        cpu::quantize_qkv::quantize_qkv(out, qkv, v_units);
     }
     Ok(())
 }

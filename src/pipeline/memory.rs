@@ -5,7 +5,6 @@
 //! a replay of FLUX.1-dev's buffers through the arena's rules, at 512x512 to 8192x8192.
 
 use crate::cache::ListSchedule;
-use crate::device::quantized::BLOCK;
 use crate::error::Error;
 use crate::error::OTHER_DEVICE;
 use crate::error::Result;
@@ -14,7 +13,6 @@ use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
 use crate::model::flux::ModulationLayout;
 use crate::model::flux::cached::Compared;
-use crate::model::weights::elastic::aligned;
 use crate::pipeline::Settings;
 use crate::pipeline::tiling::Tiling;
 
@@ -76,8 +74,8 @@ impl Need {
     pub(crate) fn and_fp8(self, flux: &FluxConfig, settings: &Settings) -> Self {
         let [rows, columns] = settings.grid();
         let (hidden, seq) = (flux.hidden_size(), settings.max_sequence_length + rows * columns);
-        let joint = aligned(hidden) + flux.mlp_size();
-        let scales = (1 + joint.div_ceil(BLOCK)) * size_of::<f32>();
+        let joint = hidden + flux.mlp_size();
+        let scales = 2 * size_of::<f32>();
         Self { session: self.session + seq * (hidden + joint + scales), ..self }
     }
 

@@ -16,6 +16,7 @@ use flux_rt::model::plan::DoublePlan;
 use flux_rt::model::plan::Precision;
 use flux_rt::model::plan::SinglePlan;
 use flux_rt::model::weights::elastic::ElasticLinear;
+use flux_rt::model::weights::elastic::Units;
 use flux_rt::model::weights::flux::DoubleBlockWeights;
 use flux_rt::model::weights::flux::SingleBlockWeights;
 use flux_rt::model::weights::flux::StreamWeights;
@@ -53,12 +54,12 @@ fn config() -> FluxConfig {
     }
 }
 
-/// A random layer; `split` as [`ElasticLinear::in_fp8`].
+/// A random layer; `inputs` as of [`ElasticLinear::in_fp8`].
 fn linear(
     device: &Device,
     precision: Precision,
     [n, k]: [usize; 2],
-    split: usize,
+    inputs: &[f32],
     seed: u64,
 ) -> ElasticLinear {
     let linear = Linear {
@@ -67,8 +68,20 @@ fn linear(
     };
     match precision {
         Precision::Bf16 => linear.into(),
-        Precision::Fp8 => ElasticLinear::in_fp8(&linear, split).unwrap(),
+        Precision::Fp8 => {
+            ElasticLinear::in_fp8(&linear, (!inputs.is_empty()).then_some(inputs)).unwrap()
+        }
     }
+}
+
+/// Weights are normal with a deviation of 1 / sqrt(K), and so what comes of normed inputs is near 1.
+const UNIT: f32 = 1.0;
+const HIDDEN: usize = 3072;
+
+fn units(device: &Device) -> Option<Units> {
+    let units = |unit, len| gpu::to(device, Tensor::from_host([len], vec![unit; len]));
+    let (v, attention) = (units(UNIT, HIDDEN), units(UNIT / 4.0, HIDDEN));
+    Some(Units { v, attention, mlp: units(UNIT, 4 * HIDDEN) })
 }
 
 /// What q and k do not exceed whose norms' weights are below 1.
@@ -76,15 +89,15 @@ const BOUNDS: [f32; 2] = [11.5; 2];
 
 fn stream(device: &Device, precision: Precision, config: &FluxConfig, seed: u64) -> StreamWeights {
     let (hidden, mlp) = (config.hidden_size(), config.mlp_size());
-    let linear = |shape, seed| linear(device, precision, shape, 0, seed);
+    let linear = |shape, inputs: &[f32], seed| linear(device, precision, shape, inputs, seed);
     StreamWeights {
-        qkv: linear([3 * hidden, hidden], seed),
+        qkv: linear([3 * hidden, hidden], &[], seed),
         q_norm: gpu::f32s(device, [config.attention_head_dim], seed + 2),
         k_norm: gpu::f32s(device, [config.attention_head_dim], seed + 3),
         qk_bounds: BOUNDS,
-        out: linear([hidden, hidden], seed + 4),
-        mlp_up: linear([mlp, hidden], seed + 6),
-        mlp_down: linear([hidden, mlp], seed + 8),
+        out: linear([hidden, hidden], &[UNIT / 4.0; HIDDEN], seed + 4),
+        mlp_up: linear([mlp, hidden], &[], seed + 6),
+        mlp_down: linear([hidden, mlp], &[UNIT; 4 * HIDDEN], seed + 8),
     }
 }
 
@@ -107,6 +120,7 @@ fn double(device: &Device, precision: Precision) -> Vec<f32> {
     let weights = DoubleBlockWeights {
         txt: stream(device, precision, &config, 10),
         img: stream(device, precision, &config, 20),
+        units: units(device),
     };
     let plan = DoublePlan { attention: precision, ..DoublePlan::linears(precision) };
     let plans = BlockPlans { double: vec![plan], ..BlockPlans::plain([1, 1]) };
@@ -125,12 +139,14 @@ fn single(device: &Device, precision: Precision) -> Vec<f32> {
     let config = config();
     let (hidden, mlp) = (config.hidden_size(), config.mlp_size());
     let prepared = prepared(device, &config);
+    let inputs = [[UNIT / 4.0; HIDDEN].as_slice(), &[UNIT; 4 * HIDDEN]].concat();
     let weights = SingleBlockWeights {
-        linear1: linear(device, precision, [3 * hidden + mlp, hidden], 0, 30),
+        linear1: linear(device, precision, [3 * hidden + mlp, hidden], &[], 30),
         q_norm: gpu::f32s(device, [config.attention_head_dim], 32),
         k_norm: gpu::f32s(device, [config.attention_head_dim], 33),
         qk_bounds: BOUNDS,
-        linear2: linear(device, precision, [hidden, hidden + mlp], hidden, 34),
+        linear2: linear(device, precision, [hidden, hidden + mlp], &inputs, 34),
+        units: units(device),
     };
     let plan = SinglePlan { attention: precision, ..SinglePlan::linears(precision) };
     let plans = BlockPlans { single: vec![plan], ..BlockPlans::plain([1, 1]) };

@@ -196,10 +196,16 @@ fn cuda_keeps_scores_that_overflow_exp_finite() {
     gpu.agrees("large scores", CUDA, run);
 }
 
+/// v's units.
+fn units(device: &Device, channels: usize) -> Tensor<f32, 1> {
+    let units = (0..channels).map(|index| [0.125, 0.25, 0.5][index % 3]).collect();
+    gpu::to(device, Tensor::from_host([channels], units))
+}
+
 fn in_e4m3(qkv: &Tensor<Act, 4>, bound: f32) -> QuantizedQkv {
     let [seq, _, heads, dim] = qkv.shape();
     let mut quantized = QuantizedQkv::empty(&Device::Cpu, [seq, heads, dim]).unwrap();
-    quantize_qkv(&mut quantized, qkv, [bound; 2]).unwrap();
+    quantize_qkv(&mut quantized, qkv, [bound; 2], &units(&Device::Cpu, heads * dim)).unwrap();
     quantized
 }
 
@@ -210,7 +216,8 @@ fn fp8_is_near() {
         let mut expected = Tensor::<Act, 2>::zeros([seq, heads * dim]);
         attention(expected.matrix_mut(), &qkv, Mask::None, 0.5).unwrap();
         let mut out = Tensor::<Act, 2>::zeros([seq, heads * dim]);
-        attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), 0.5).unwrap();
+        let units = units(&Device::Cpu, heads * dim);
+        attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), &units, 0.5).unwrap();
         let near = Tolerance { atol: 0.1, rtol: 0.1, l2: 8e-2 };
         assert_close(&format!("{seq} x {heads} x {dim}"), out.host(), expected.host(), near);
         let rounded = difference(out.host(), expected.host(), F32);
@@ -235,7 +242,8 @@ fn fp8_finds_each_key_where_it_lies() {
     }
     let qkv = Tensor::<Act, 4>::from_host([seq, 3, heads, dim], values);
     let mut out = Tensor::<Act, 2>::zeros([seq, heads * dim]);
-    attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), 40.0).unwrap();
+    let units = units(&Device::Cpu, heads * dim);
+    attention_fp8(out.matrix_mut(), &in_e4m3(&qkv, 1.0), &units, 40.0).unwrap();
     for query in 0..seq {
         for head in 0..heads {
             let value = &qkv.host()[((seen(query) * 3 + 2) * heads + head) * dim..][..dim];
@@ -261,10 +269,10 @@ fn quantised(device: &Device, [seq, heads]: [usize; 2], rise: f32) -> QuantizedQ
     }
     let qkv = Tensor::<Act, 4>::from_host([seq, 3, heads, 128], qkv);
     let mut quantized = QuantizedQkv::empty(&Device::Cpu, [seq, heads, 128]).unwrap();
-    quantize_qkv(&mut quantized, &qkv, [1.0, rise]).unwrap();
-    let QuantizedQkv { qk, qk_scales, v, v_scales } = quantized;
-    let (qk, v, v_scales) = (gpu::to(device, qk), gpu::to(device, v), gpu::to(device, v_scales));
-    QuantizedQkv { qk, qk_scales, v, v_scales }
+    let units = units(&Device::Cpu, heads * 128);
+    quantize_qkv(&mut quantized, &qkv, [1.0, rise], &units).unwrap();
+    let QuantizedQkv { qk, qk_scales, v } = quantized;
+    QuantizedQkv { qk: gpu::to(device, qk), qk_scales, v: gpu::to(device, v) }
 }
 
 const FP8_SCALE: f32 = 0.45;
@@ -279,7 +287,8 @@ fn cuda_fp8_agrees_with_the_oracle() {
         gpu.agrees_on_best(&format!("{seq} x {heads}, {rise}"), FP8, |device| {
             let qkv = quantised(device, [seq, heads], rise);
             let mut out = gpu::framed(device, [seq, heads * 128], 8);
-            attention_fp8(gpu::inside_mut(&mut out, 8), &qkv, FP8_SCALE).unwrap();
+            let units = units(device, heads * 128);
+            attention_fp8(gpu::inside_mut(&mut out, 8), &qkv, &units, FP8_SCALE).unwrap();
             gpu::unframed(out, 8)
         });
     }
@@ -291,35 +300,27 @@ fn cuda_fp8_quantises_its_output() {
     let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
     let device: &Device = &gpu;
     for (seq, heads) in [(1, 1), (77, 3), (300, 24), (1300, 2)] {
-        let qkv = quantised(device, [seq, heads], 1.0);
-        let mut whole = gpu::to(device, Tensor::<Act, 2>::zeros([seq, heads * 128]));
-        attention_fp8(whole.matrix_mut(), &qkv, FP8_SCALE).unwrap();
+        let (qkv, width) = (quantised(device, [seq, heads], 1.0), heads * 128);
+        let units = units(device, width);
+        let mut whole = gpu::to(device, Tensor::<Act, 2>::zeros([seq, width]));
+        attention_fp8(whole.matrix_mut(), &qkv, &units, FP8_SCALE).unwrap();
         let whole = gpu::host(whole);
-        let out = Quantized::zeros([seq, (heads + 2) * 128], Scaling::Block);
+        let out = Quantized::zeros([seq, width + 256], Scaling::Units);
         let mut out = out.to_device(device).unwrap();
-        let columns = 128..(heads + 1) * 128;
-        attention_fp8(out.view_mut().columns(columns), &qkv, FP8_SCALE).unwrap();
-        let out = out.to_device(&Device::Cpu).unwrap();
-        let out = out.view();
+        let inside = out.view_mut().columns(128..128 + width);
+        attention_fp8(inside, &qkv, &units, FP8_SCALE).unwrap();
+        let (out, units) = (out.to_device(&Device::Cpu).unwrap(), gpu::host(units));
         for row in 0..seq {
-            for block in 0..heads + 2 {
-                let values = &out.values.row(row)[block * 128..][..128];
-                let scale = out.scales.row(block)[row];
-                if block == 0 || block == heads + 1 {
-                    assert!(
-                        scale == 0.0 && values.iter().all(|&value| value == 0),
-                        "{row} {block}"
-                    );
-                    continue;
-                }
-                let exact = &whole[(row * heads + block - 1) * 128..][..128];
-                let most = exact.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-                assert!((scale * 448.0 / most - 1.0).abs() < 8e-3, "{row} {block}: {scale} {most}");
-                for (&value, exact) in values.iter().zip(exact) {
-                    let error = (e4m3::to_f32(value) * scale - exact).abs();
-                    let step = exact.abs() * (1.0 / 16.0 + 1.0 / 128.0) + scale / 512.0;
-                    assert!(error <= step, "{row} {block}: {value} for {exact}");
-                }
+            let values = out.view().values.row(row);
+            let (before, rest) = values.split_at(128);
+            let (values, behind) = rest.split_at(width);
+            assert!(before.iter().chain(behind).all(|&value| value == 0), "row {row}");
+            for (column, &value) in values.iter().enumerate() {
+                // A quarter of v's unit.
+                let (exact, unit) = (whole[row * width + column], units[column] / 4.0);
+                let error = (e4m3::to_f32(value) * unit - exact).abs();
+                let step = exact.abs() * (1.0 / 16.0 + 1.0 / 128.0) + unit / 512.0;
+                assert!(error <= step, "{row} {column}: {value} for {exact}");
             }
         }
     }
@@ -335,13 +336,15 @@ fn cuda_repeats_itself() {
     let device: &Device = &gpu;
     let shape = [1537, 24 * 128];
     let qkv = gpu::act(device, [1537, 3, 24, 128], 1);
-    let quantized = quantised(device, [1537, 24], 4.0);
+    let (quantized, units) = (quantised(device, [1537, 24], 4.0), units(device, 24 * 128));
     let mut out = gpu::to(device, Tensor::<Act, 2>::zeros(shape));
     for fp8 in [false, true] {
         let mut run = || {
             match fp8 {
                 false => attention(out.matrix_mut(), &qkv, Mask::None, FP8_SCALE).unwrap(),
-                true => attention_fp8(out.matrix_mut(), &quantized, FP8_SCALE).unwrap(),
+                true => {
+                    attention_fp8(out.matrix_mut(), &quantized, &units, FP8_SCALE).unwrap();
+                }
             }
             let mut copy = gpu::to(device, Tensor::<Act, 2>::zeros(shape));
             copy.matrix_mut().copy_from(out.matrix()).unwrap();

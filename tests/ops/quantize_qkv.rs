@@ -11,24 +11,28 @@ use flux_rt::ops::quantize_qkv::quantize_qkv;
 use crate::common::gpu;
 use crate::random;
 
+/// Powers of two near the size of v.
+fn units(device: &Device, channels: usize) -> Tensor<f32, 1> {
+    let units = (0..channels).map(|index| [0.25, 0.5, 1.0, 2.0][index % 4]).collect();
+    gpu::to(device, Tensor::from_host([channels], units))
+}
+
 #[test]
 fn every_value_lies_where_it_should() {
     for (seq, heads, dim) in [(1, 1, 16), (17, 2, 32), (130, 3, 128)] {
         let qkv: Tensor<Act, 4> = random([seq, 3, heads, dim], 1);
         let mut out = QuantizedQkv::empty(&Device::Cpu, [seq, heads, dim]).unwrap();
-        quantize_qkv(&mut out, &qkv, [1.0, 2.0]).unwrap();
+        let units = units(&Device::Cpu, heads * dim);
+        quantize_qkv(&mut out, &qkv, [1.0, 2.0], &units).unwrap();
         assert_eq!(out.qk_scales, [1.0 / 448.0, 2.0 / 448.0]);
         let width = heads * dim;
         let x = |key: usize, part: usize, at: usize| qkv.host()[(key * 3 + part) * width + at];
         let [_, _, padded] = out.v.shape();
         assert_eq!(padded, seq.next_multiple_of(128));
         for channel in 0..width {
-            let most = (0..seq).fold(0.0_f32, |most, key| most.max(x(key, 2, channel).abs()));
-            let scale = most.max(1e-12) / 448.0;
-            assert_eq!(out.v_scales.host()[channel].to_bits(), scale.to_bits(), "{channel}");
             let values = &out.v.host()[channel * padded..][..padded];
             for key in 0..seq {
-                let expected = e4m3::from_f32(x(key, 2, channel) * (1.0 / scale));
+                let expected = e4m3::from_f32(x(key, 2, channel) / units.host()[channel]);
                 assert_eq!(values[key_position(key)], expected, "channel {channel}, key {key}");
                 for part in 0..2 {
                     let inverse = 1.0 / out.qk_scales[part];
@@ -46,7 +50,7 @@ fn every_value_lies_where_it_should() {
 fn operands_that_do_not_fit_are_refused() {
     let qkv: Tensor<Act, 4> = random([4, 3, 2, 16], 1);
     let mut out = QuantizedQkv::empty(&Device::Cpu, [5, 2, 16]).unwrap();
-    let error = quantize_qkv(&mut out, &qkv, [1.0; 2]).unwrap_err();
+    let error = quantize_qkv(&mut out, &qkv, [1.0; 2], &units(&Device::Cpu, 32)).unwrap_err();
     let expected = "quantize_qkv: out has shape [5, 2, 2, 16], expected [4, 2, 2, 16]";
     assert_eq!(error.to_string(), expected);
 }
@@ -59,11 +63,9 @@ fn cuda_agrees_exactly_with_the_oracle() {
         gpu.agrees(&format!("{seq} x {heads} x {dim}"), gpu::EXACT, |device| {
             let qkv = gpu::act(device, [seq, 3, heads, dim], 1);
             let mut out = QuantizedQkv::empty(device, [seq, heads, dim]).unwrap();
-            quantize_qkv(&mut out, &qkv, [1.0, 1.5]).unwrap();
-            let QuantizedQkv { qk, v, v_scales, .. } = out;
-            let [qk, v] = [gpu::host(qk), gpu::host(v)];
-            let bytes = qk.into_iter().chain(v).map(f32::from);
-            bytes.chain(gpu::host(v_scales)).collect()
+            quantize_qkv(&mut out, &qkv, [1.0, 1.5], &units(device, heads * dim)).unwrap();
+            let QuantizedQkv { qk, v, .. } = out;
+            gpu::host(qk).into_iter().chain(gpu::host(v)).map(f32::from).collect()
         });
     }
 }

@@ -27,37 +27,35 @@ static uint8_t nearest(float x) {
     return uint8_t(best | (std::signbit(x) ? 0x80 : 0));
 }
 
-static bool run(const Case &c, bool by_block) {
+static bool run(const Case &c, bool in_units, bool has_units) {
     const size_t count = size_t(c.rows - 1) * c.stride + c.columns;
-    const int width = by_block ? 128 : c.columns, blocks = (c.columns + width - 1) / width, scales_stride = c.rows + 3;
     emulator::Guarded<bf16> x(count);
     emulator::Guarded<uint8_t> values(count);
-    emulator::Guarded<float> scales(size_t(blocks - 1) * scales_stride + c.rows);
+    emulator::Guarded<float> scales(c.rows), units(c.columns);
     fill(x.data(), count, c.amplitude);
+    for (int i = 0; i < c.columns; ++i) units[i] = std::ldexp(1.0f, i % 7 - 3);
     QuantizeParams p{};
-    p.values = values.data(); p.scales = scales.data(); p.x = x.data(); p.rows = c.rows; p.columns = c.columns;
-    p.values_stride = p.x_stride = c.stride; p.scales_stride = scales_stride;
-    emulator::launch(dim3(c.rows), dim3(QUANTIZE_THREADS), 0, [&] { by_block ? quantize_block(p) : quantize_row(p); });
+    p.values = values.data(); p.scales = in_units ? nullptr : scales.data(); p.x = x.data(); p.units = has_units ? units.data() : nullptr;
+    p.rows = c.rows; p.columns = c.columns; p.values_stride = p.x_stride = c.stride;
+    emulator::launch(dim3(c.rows), dim3(QUANTIZE_THREADS), 0, [&] { in_units ? quantize_units(p) : quantize_row(p); });
     size_t wrong = 0;
-    for (int row = 0; row < c.rows; ++row) for (int block = 0; block < blocks; ++block) {
+    for (int row = 0; row < c.rows; ++row) {
         float most = 0;
-        const int end = std::min(c.columns, (block + 1) * width);
-        for (int i = block * width; i < end; ++i) most = std::fmax(most, std::fabs(up(x[size_t(row) * c.stride + i])));
-        const float scale = scales[size_t(block) * scales_stride + row];
-        wrong += scale != std::fmax(most, 1e-12f) / 448.0f;
-        for (int i = block * width; i < end; ++i) {
-            const size_t index = size_t(row) * c.stride + i;
-            wrong += values[index] != nearest(up(x[index]) / scale);
-        }
+        const auto divided = [&](int i) { return up(x[size_t(row) * c.stride + i]) / (has_units ? units[i] : 1.0f); };
+        for (int i = 0; i < c.columns; ++i) most = std::fmax(most, std::fabs(divided(i)));
+        const float scale = in_units ? 1.0f : std::fmax(most, 1e-12f) / 448.0f;
+        wrong += !in_units && scales[row] != scale;
+        for (int i = 0; i < c.columns; ++i)
+            wrong += values[size_t(row) * c.stride + i] != nearest(std::fmin(std::fmax(divided(i) / scale, -448.0f), 448.0f));
     }
-    printf("quantize_%s %dx%d stride %d amplitude %g: %zu wrong\n", by_block ? "block" : "row", c.rows, c.columns, c.stride, c.amplitude, wrong);
+    printf("quantize_%s %dx%d stride %d amplitude %g units %d: %zu wrong\n", in_units ? "units" : "row", c.rows, c.columns, c.stride, c.amplitude, has_units, wrong);
     return wrong == 0;
 }
 
 int main() {
     const Case cases[] = {{1, 1, 1, 1}, {3, 127, 127, 1}, {2, 128, 136, 3e4f}, {5, 129, 129, 1e-20f}, {2, 1000, 1003, 1}, {1, 3072, 3072, 100}, {3, 300, 300, 0}};
     bool ok = true;
-    for (const Case &c : cases) for (bool by_block : {false, true}) ok &= run(c, by_block);
+    for (const Case &c : cases) for (bool in_units : {false, true}) for (bool has_units : {false, true}) ok &= run(c, in_units, has_units);
     printf("%s\n", ok ? "ALL OK" : "FAILURES");
     return !ok;
 }

@@ -61,7 +61,7 @@ fn case(bench: &mut Bench, spec: &Case) {
     };
     bench.case("gemm", name, work, |device| {
         let normed = crate::quantized(device, [m, HIDDEN], Scaling::Row, 1)?;
-        let mut wide: Quantized = crate::quantized(device, [m, BOTH], Scaling::Block, 2)?;
+        let mut wide: Quantized = crate::quantized(device, [m, BOTH], Scaling::Units, 2)?;
         let residual: Tensor<Act, 2> = crate::random(device, [m, HIDDEN], 3)?;
         let mut out = Tensor::<Act, 2>::empty(device, [m, HIDDEN])?;
         let linear = |seed| {
@@ -71,6 +71,7 @@ fn case(bench: &mut Bench, spec: &Case) {
         let linears = [linear(4)?, linear(6)?];
         let table = crate::random(device, [28, MODULATION], 8)?;
         let step = crate::step(device, 13)?;
+        let units = crate::units(device, n)?;
         Ok(move || {
             let gate = |column| ModulationVector { table: &table, step: &step, column };
             let all = [0..rows[0], rows[0]..m];
@@ -81,7 +82,8 @@ fn case(bench: &mut Bench, spec: &Case) {
             });
             let segments = &segments[..if rows[1] == 0 { 1 } else { 2 }];
             if up {
-                let out = Output::from(wide.view_mut().columns(columns.clone()));
+                let out = wide.view_mut().columns(columns.clone());
+                let out = Output::Fp8 { out, units: Some(&units), staging: None };
                 gemm(out, Input::from(normed.view()), None, segments, Activation::GeluTanh)
             } else {
                 let a = Input::from(wide.view().columns(columns.clone()));

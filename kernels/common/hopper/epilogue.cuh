@@ -182,8 +182,8 @@ __device__ __forceinline__ void store_chunks(const SharedLayout<Tile> &shared, i
             barrier_arrive(shared.stored(consumer, parts.slot));
             parts.advance();
             if (residual) {
-                for (uint32_t i = 0; i < Tile::CLUSTER * Tile::REPORTING_WARPS; ++i) {
-                    barrier_arrive_at(shared.empty(ring.slot), i % Tile::CLUSTER);
+                for (uint32_t block = 0; block < Tile::CLUSTER; ++block) {
+                    barrier_arrive_at(shared.empty(ring.slot), block);
                 }
                 ring.advance();
             }

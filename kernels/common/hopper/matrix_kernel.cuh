@@ -10,8 +10,8 @@
 //   finish(sums, schedule, consumer, slot, write)         calls write(adds_residual, epilogue) once
 // and where the tile's format has scales:
 //   float row_scale(segment, row)                             of Scales::ROWS
-//   load_slab_scales(shared, barrier, segment, row, slab)     of Scales::BLOCKS: starts the copy
-//   int scales_before(segment)                                of these: what it begins with
+// and where its output is e4m3 in units of its own making:
+//   float inverse_unit(column)                                by which a value is multiplied
 #pragma once
 
 #include "cluster.cuh"
@@ -19,7 +19,6 @@
 #include "grid.cuh"
 #include "mbarrier.cuh"
 #include "multiply.cuh"
-#include "multiply_scaled.cuh"
 #include "tensor_map.cuh"
 #include "tile.cuh"
 
@@ -62,7 +61,13 @@ template <class Tile> __device__ __forceinline__ float *row_scales(int slot) {
     return reinterpret_cast<float *>(column_pairs<Tile>(slot) + Tile::N / 2);
 }
 
-// Loads the column pairs of every tile of this block, and its rows' scales; called by one warp.
+// The units of a tile's columns, as what values are multiplied by.
+template <class Tile> __device__ __forceinline__ float *inverse_units(int slot) {
+    return row_scales<Tile>(slot) + Tile::ROW_SCALE_BYTES / 4;
+}
+
+// Loads the column pairs of every tile of this block, its rows' scales and its columns' units;
+// called by one warp.
 template <class Tile, class Problem>
 __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
                                              const Problem &problem, TileSchedule<Tile> schedule) {
@@ -80,24 +85,14 @@ __device__ __forceinline__ void load_vectors(const SharedLayout<Tile> &shared,
                 row_scales<Tile>(ring.slot)[row] = problem.row_scale(at.segment, at.row + row);
             }
         }
+        if constexpr (Tile::UNIT_BYTES > 0) {
+            for (int column = lane; column < Tile::N; column += 32) {
+                inverse_units<Tile>(ring.slot)[column] = problem.inverse_unit(at.column + column);
+            }
+        }
         // Every lane by itself: racecheck does not follow one that speaks for its warp.
         barrier_arrive(shared.vectors_full(ring.slot));
         ring.advance();
-    }
-}
-
-// As multiply(), for tiles of all formats.
-template <class Tile, class Problem, class Queued>
-__device__ __forceinline__ void
-multiply_tile(HopperSums<Tile> &sums, const SharedLayout<Tile> &shared, const Problem &problem,
-              const TileSchedule<Tile> &schedule, int consumer, RingPosition<Tile::STAGES> &ring,
-              int slabs, const Queued &queued) {
-    if constexpr (Tile::SCALES == Scales::BLOCKS) {
-        const int scales_before = problem.scales_before(schedule.position().segment);
-        multiply_scaled<Tile>(sums, shared, consumer, ring, slabs, scales_before);
-        queued();
-    } else {
-        multiply<Tile>(sums, shared, consumer, ring, slabs, queued);
     }
 }
 
@@ -120,7 +115,7 @@ __device__ __forceinline__ void consume(const SharedLayout<Tile> &shared, const 
         if (Tile::IN_TURN) {
             barrier_wait(shared.turn(consumer), parity ^ (consumer == 0 ? 1 : 0));
         }
-        multiply_tile<Tile>(sums, shared, problem, schedule, consumer, stages, slabs, [&] {
+        multiply<Tile>(sums, shared, consumer, stages, slabs, [&] {
             if (Tile::IN_TURN && threadIdx.x % WARPGROUP == 0) {
                 RingPosition<Tile::STAGES> ahead = stages;
                 for (int stage = 0; stage < residual_stages; ++stage) {
@@ -147,7 +142,7 @@ template <class Tile>
 __device__ __forceinline__ void init_barriers(const SharedLayout<Tile> &shared) {
     for (int stage = 0; stage < Tile::STAGES; ++stage) {
         barrier_init(shared.full(stage), 1);
-        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER * Tile::REPORTING_WARPS);
+        barrier_init(shared.empty(stage), Tile::READERS * Tile::CLUSTER);
     }
     for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
         for (int buffer = 0; buffer < Tile::BUFFERS; ++buffer) {

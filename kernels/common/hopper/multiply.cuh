@@ -60,14 +60,7 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
             // consumers report to all blocks of the cluster.
             barrier_wait(shared.empty(ring.slot), ring.parity ^ 1);
             const uint32_t full = shared.full(ring.slot);
-            barrier_arrive_expect(full, Tile::STAGE_BYTES + Tile::SLAB_SCALE_BYTES);
-            if constexpr (Tile::SCALES == Scales::BLOCKS) {
-                for (int consumer = 0; consumer < CONSUMERS; ++consumer) {
-                    problem.load_slab_scales(shared.slab_scales(ring.slot, consumer), full,
-                                             at.segment, at.row + consumer * Tile::CONSUMER_M,
-                                             slab);
-                }
-            }
+            barrier_arrive_expect(full, Tile::STAGE_BYTES);
             problem.load_a(shared.a(ring.slot), full, at.segment, at.row, slab * Tile::K);
             load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,
                                slab * Tile::K, ALL_BLOCKS);
@@ -79,15 +72,11 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
     }
 }
 
-// Gives a stage back to the producers of all blocks; called by all threads of a consumer, of which
-// none reads the stage any more.
+// Gives a stage back to the producers of all blocks; called by all threads of a consumer, whose
+// products are a warpgroup's, so that one warp can speak for all.
 template <class Tile>
 __device__ __forceinline__ void release_stage(const SharedLayout<Tile> &shared, uint32_t stage) {
-    constexpr int EACH = WARPGROUP / Tile::REPORTING_WARPS;
-    if (EACH == 32) {
-        __syncwarp();
-    }
-    const uint32_t thread = threadIdx.x % EACH;
+    const uint32_t thread = threadIdx.x % WARPGROUP;
     if (thread < Tile::CLUSTER) {
         barrier_arrive_at(shared.empty(stage), thread);
     }

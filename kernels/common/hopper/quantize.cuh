@@ -1,8 +1,8 @@
-// Output as e4m3 with a scale per row and block of 128 columns, for the product that reads it:
-//   scale = max(largest absolute value, 1e-12) / 448, value = x / scale, to nearest even.
-// The values of a block's row are in the four lanes of a quad.
+// Output as e4m3, for the product that reads it: value = x / unit of its column, to nearest even.
 #pragma once
 
+#include "../activation.cuh"
+#include "activation.cuh"
 #include "matrix_kernel.cuh"
 #include "scaled_epilogue.cuh"
 
@@ -10,73 +10,11 @@
 
 namespace flux_rt {
 
-constexpr int SCALE_BLOCK = 128;
-
-// `value` / 448 as division rounds it: the product with the reciprocal, corrected by its error.
-__device__ __forceinline__ float divide_by_448(float value) {
-    constexpr float RECIPROCAL = 1.0f / 448.0f;
-    const float quotient = value * RECIPROCAL;
-    return fmaf(fmaf(-quotient, 448.0f, value), RECIPROCAL, quotient);
-}
-
 // Two f32 as e4m3, `low` in the lower byte; what is too large becomes 448.
 __device__ __forceinline__ uint32_t pack_e4m3(float low, float high) {
     uint16_t pair;
     asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
     return pair;
-}
-
-// Turns sums into activation(sums * scale of A's row * factor + bias) and divides them by their
-// blocks' scales, in place. Multiplies by the scale's reciprocal, so a quotient can be off by 2^-22
-// of itself. Calls store_scale(block, row, scale), rows and blocks counted in the consumer's part
-// of the tile, in one lane of each quad.
-template <class Tile, class Activate, class StoreScale>
-__device__ __forceinline__ void activate_and_scale(HopperSums<Tile> &sums, int slot, int consumer,
-                                                   const Activate &activate,
-                                                   const StoreScale &store_scale) {
-    static_assert(Tile::N % SCALE_BLOCK == 0, "whole blocks");
-    constexpr int EIGHTHS = SCALE_BLOCK / 8;
-    const int warp = threadIdx.x % WARPGROUP / 32, lane = threadIdx.x % 32;
-    const ThreadRowScales<Tile> scales(slot, consumer);
-    const ColumnPair *const pairs = column_pairs<Tile>(slot) + lane % 4;
-#pragma unroll
-    for (int block = 0; block < Tile::N / SCALE_BLOCK; ++block) {
-        float largest[Tile::CHAINS][2] = {};
-#pragma unroll
-        for (int eighth = block * EIGHTHS; eighth < (block + 1) * EIGHTHS; ++eighth) {
-            const ColumnPair pair = pairs[4 * eighth];
-#pragma unroll
-            for (int chain = 0; chain < Tile::CHAINS; ++chain) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    float &x = sums[chain][4 * eighth + i];
-                    x = activate(
-                        fmaf(x * scales(chain, i / 2), pair.factor[i % 2], pair.bias[i % 2]));
-                    largest[chain][i / 2] = fmaxf(largest[chain][i / 2], fabsf(x));
-                }
-            }
-        }
-#pragma unroll
-        for (int chain = 0; chain < Tile::CHAINS; ++chain) {
-#pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                float &of_quad = largest[chain][lower];
-                of_quad = fmaxf(of_quad, __shfl_xor_sync(~0u, of_quad, 1));
-                of_quad = fmaxf(of_quad, __shfl_xor_sync(~0u, of_quad, 2));
-                const float scale = divide_by_448(fmaxf(of_quad, 1e-12f));
-                if (lane % 4 == 0) {
-                    store_scale(block, 64 * chain + 16 * warp + lane / 4 + 8 * lower, scale);
-                }
-                float inverse;
-                asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(scale));
-#pragma unroll
-                for (int eighth = block * EIGHTHS; eighth < (block + 1) * EIGHTHS; ++eighth) {
-                    sums[chain][4 * eighth + 2 * lower] *= inverse;
-                    sums[chain][4 * eighth + 2 * lower + 1] *= inverse;
-                }
-            }
-        }
-    }
 }
 
 // To e4m3, of quotients. stmatrix takes 16 columns of a row as two words of each lane of the quad
@@ -123,6 +61,39 @@ class E4m3Epilogue {
             words[2 * right] = __byte_perm(first, second, received);
             words[2 * right + 1] = __byte_perm(first, second, received + TO_UPPER_HALVES);
         }
+    }
+};
+
+// To e4m3: GELU of sums whose rows are scaled, * factor + bias, divided by the unit of its column.
+template <class Tile> class GeluE4m3Epilogue {
+    const ColumnPair *pairs; // of this lane's first column
+    const float2 *inverse;   // of the units, likewise
+    E4m3Epilogue packed;
+
+  public:
+    static constexpr int OUTPUT_BYTES = E4m3Epilogue::OUTPUT_BYTES;
+    static constexpr bool TRANSPOSED = E4m3Epilogue::TRANSPOSED;
+
+    __device__ __forceinline__ explicit GeluE4m3Epilogue(int slot)
+        : pairs(column_pairs<Tile>(slot) + threadIdx.x % 4),
+          inverse(reinterpret_cast<const float2 *>(inverse_units<Tile>(slot)) + threadIdx.x % 4) {}
+
+    __device__ __forceinline__ void finish(uint32_t (&words)[4], const float *sixteen, int column,
+                                           const uint32_t (&old)[4]) const {
+        float values[16];
+#pragma unroll
+        for (int eighth = 0; eighth < 4; ++eighth) {
+            const ColumnPair pair = pairs[column / 2 + 4 * eighth];
+            const float2 unit = inverse[column / 2 + 4 * eighth];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float x = sixteen[4 * eighth + i];
+                values[4 * eighth + i] =
+                    gelu_tanh_approximate(fmaf(x, pair.factor[i % 2], pair.bias[i % 2])) *
+                    (i % 2 == 0 ? unit.x : unit.y);
+            }
+        }
+        packed.finish(words, values, column, old);
     }
 };
 

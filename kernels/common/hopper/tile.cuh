@@ -24,9 +24,7 @@ enum class Consumers { TOGETHER, IN_TURN };
 enum class Operand { BF16, E4M3 };
 
 // What A's values are scaled by. ROWS: a factor per row, which is left to the finished sums.
-// BLOCKS: one per row and slab of K, by which each slab's products are multiplied before they are
-// added up.
-enum class Scales { NONE, ROWS, BLOCKS };
+enum class Scales { NONE, ROWS };
 
 template <Operand OPERAND_, Scales SCALES_, int OUTPUT_BYTES_> struct TileFormat {
     static constexpr Operand OPERAND = OPERAND_;
@@ -64,30 +62,20 @@ struct HopperTile {
     static constexpr uint32_t A_BYTES = M * SLAB_BYTES, B_BYTES = N * SLAB_BYTES;
     static constexpr uint32_t STAGE_BYTES = A_BYTES + B_BYTES;
     static constexpr uint32_t CHUNK_BYTES = 64 * CHUNK_ROW_BYTES;
-    // Scales of A's rows, an f32 each: of a stage's slab, or of a tile. A slab's come in a copy for
-    // each consumer; it begins at a multiple of 16 bytes, up to three scales before the first row.
-    static constexpr int SLAB_SCALES = CONSUMER_M + 4;
-    static constexpr uint32_t SLAB_SCALE_PITCH = (SLAB_SCALES * 4 + 127) / 128 * 128;
-    static constexpr uint32_t SLAB_SCALE_BYTES =
-        SCALES == Scales::BLOCKS ? CONSUMERS * SLAB_SCALES * 4 : 0;
+    // Scales of A's rows, an f32 each; and the columns' units where the output is e4m3.
     static constexpr uint32_t ROW_SCALE_BYTES = SCALES == Scales::ROWS ? M * 4 : 0;
-    // Warps of a consumer that report when they are done with a stage. Products are a warpgroup's,
-    // of which one warp can speak for all; scales every warp reads by itself.
-    static constexpr int REPORTING_WARPS = SCALES == Scales::BLOCKS ? WARPGROUP / 32 : 1;
+    static constexpr uint32_t UNIT_BYTES = FORMAT::OUTPUT_BYTES == 1 ? N * 4 : 0;
     // The residual comes through the ring, after the tile's slabs: chunks of each consumer in turn.
     static constexpr int READERS = IN_TURN ? 1 : CONSUMERS; // consumers per tile
     static constexpr int RESIDUAL_CHUNKS = STAGE_BYTES / CHUNK_BYTES / READERS; // each, per stage
     static constexpr int RESIDUAL_STAGES = (CHUNKS + RESIDUAL_CHUNKS - 1) / RESIDUAL_CHUNKS;
-    // Bias and gate of each tile at work, and its rows' scales.
+    // Bias and gate of each tile at work, its rows' scales, its columns' units.
     static constexpr int TILES_AT_WORK = IN_TURN ? CONSUMERS : 1;
-    static constexpr uint32_t VECTOR_BYTES = N / 2 * 16 + ROW_SCALE_BYTES;
+    static constexpr uint32_t VECTOR_BYTES = N / 2 * 16 + ROW_SCALE_BYTES + UNIT_BYTES;
 
     // Shared memory, from its first byte on.
     static constexpr uint32_t CHUNK_OFFSET = STAGES * STAGE_BYTES;
-    static constexpr uint32_t SLAB_SCALE_OFFSET = CHUNK_OFFSET + CONSUMERS * BUFFERS * CHUNK_BYTES;
-    static constexpr int SLAB_SCALE_STAGES = SCALES == Scales::BLOCKS ? STAGES : 0;
-    static constexpr uint32_t VECTOR_OFFSET =
-        SLAB_SCALE_OFFSET + SLAB_SCALE_STAGES * CONSUMERS * SLAB_SCALE_PITCH;
+    static constexpr uint32_t VECTOR_OFFSET = CHUNK_OFFSET + CONSUMERS * BUFFERS * CHUNK_BYTES;
     static constexpr uint32_t BARRIER_OFFSET = VECTOR_OFFSET + TILES_AT_WORK * VECTOR_BYTES;
     static constexpr uint32_t BARRIERS =
         2 * (STAGES + CONSUMERS * BUFFERS + TILES_AT_WORK) + CONSUMERS;
@@ -109,10 +97,6 @@ template <class Tile> struct SharedLayout {
         return base + stage * Tile::STAGE_BYTES;
     }
     __device__ __forceinline__ uint32_t b(int stage) const { return a(stage) + Tile::A_BYTES; }
-    __device__ __forceinline__ uint32_t slab_scales(int stage, int consumer) const {
-        return base + Tile::SLAB_SCALE_OFFSET +
-               (stage * CONSUMERS + consumer) * Tile::SLAB_SCALE_PITCH;
-    }
     __device__ __forceinline__ uint32_t residual(int stage, int reader, int chunk) const {
         return a(stage) + (reader * Tile::RESIDUAL_CHUNKS + chunk) * Tile::CHUNK_BYTES;
     }

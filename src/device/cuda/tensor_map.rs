@@ -19,6 +19,8 @@ pub(crate) struct TensorMap([u64; 16]);
 pub(crate) enum Swizzle {
     /// One behind the other.
     None,
+    /// Rows of 64 bytes, in which the 16-byte parts are exchanged by half the row's number modulo 4.
+    Bytes64,
     /// Rows of 128 bytes, in which the 16-byte parts are exchanged by the row's number modulo 8.
     Bytes128,
 }
@@ -89,6 +91,7 @@ impl Cuda {
         let tile = tile.map(|side| u32::try_from(side).unwrap_or(u32::MAX));
         let swizzle = match swizzle {
             Swizzle::None => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
+            Swizzle::Bytes64 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B,
             Swizzle::Bytes128 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
         };
         let size = element.size();

@@ -43,7 +43,8 @@ pub fn forward(
     let [seq, _] = input.shape();
     let [txt_len, _] = prepared.txt.shape();
     let rows = [0..txt_len, txt_len..seq];
-    let DoubleBlockWeights { txt, img } = weights;
+    let DoubleBlockWeights { txt, img, units } = weights;
+    let units = units.as_ref();
     let Scratch { mid, normed, qkv, attention_mlp } = scratch;
 
     let streams = [modulation.txt_attention, modulation.img_attention];
@@ -54,10 +55,10 @@ pub fn forward(
         qkv_segment(rows[1].clone(), img, plan.qkv)?,
     ];
     let bounds = [0, 1].map(|part| txt.qk_bounds[part].max(img.qk_bounds[part]));
-    let qkv_out = qkv.write(bounds, plan.attention)?;
+    let qkv_out = qkv.write(bounds, units, plan.attention)?;
     gemm_qkv(qkv_out, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.write_attention(plan.out)?;
-    qkv.attention(heads_out, prepared.attention_scale, plan.attention)?;
+    let heads_out = attention_mlp.write_attention(plan.out, units)?;
+    qkv.attention(heads_out, units, prepared.attention_scale, plan.attention)?;
     let heads_out = attention_mlp.attention(plan.out)?;
     let linears = [txt.out.at(plan.out)?, img.out.at(plan.out)?];
     let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));
@@ -68,7 +69,7 @@ pub fn forward(
     layernorm_modulate(normed.write(plan.mlp_up)?, mid.matrix(), &normed_rows)?;
     let linears = [txt.mlp_up.at(plan.mlp_up)?, img.mlp_up.at(plan.mlp_up)?];
     let segments = gated(&rows, linears, [None, None]);
-    let mlp = attention_mlp.write_mlp(plan.mlp_down)?;
+    let mlp = attention_mlp.write_mlp(plan.mlp_down, units)?;
     gemm(mlp, normed.read(plan.mlp_up)?, None, &segments, Activation::GeluTanh)?;
     let mlp = attention_mlp.mlp(plan.mlp_down)?;
     let linears = [txt.mlp_down.at(plan.mlp_down)?, img.mlp_down.at(plan.mlp_down)?];

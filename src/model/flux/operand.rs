@@ -1,5 +1,7 @@
 //! Buffers between one linear layer and the next, in the precisions that plans ask for.
 
+use std::ops::Range;
+
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Input;
@@ -11,7 +13,7 @@ use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::plan::Precision;
-use crate::model::weights::elastic::aligned;
+use crate::model::weights::elastic::Units;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::attention::attention_fp8;
@@ -52,7 +54,7 @@ impl Operand {
 pub struct AttentionMlp {
     /// `[S, D + M]`.
     pub act: Tensor<Act, 2>,
-    /// `[S, aligned(D) + M]` with scales of blocks, if a plan asks for it; zeros between the two.
+    /// The same in e4m3 and in units, if a plan asks for it.
     fp8: Option<Quantized>,
     /// D.
     hidden: usize,
@@ -65,78 +67,75 @@ impl AttentionMlp {
         [hidden, mlp]: [usize; 2],
         fp8: bool,
     ) -> Result<Self> {
-        let quantized = || Quantized::zeros([seq, aligned(hidden) + mlp], Scaling::Block);
+        let shape = [seq, hidden + mlp];
+        let quantized = || Quantized::empty(device, shape, Scaling::Units);
         Ok(Self {
-            act: Tensor::empty(device, [seq, hidden + mlp])?,
-            fp8: fp8.then(|| quantized().to_device(device)).transpose()?,
+            act: Tensor::empty(device, shape)?,
+            fp8: fp8.then(quantized).transpose()?,
             hidden,
         })
     }
 
     /// The attention's part.
-    pub(super) fn write_attention(&mut self, precision: Precision) -> Result<Output<'_>> {
+    pub(super) fn write_attention<'a>(
+        &'a mut self,
+        precision: Precision,
+        units: Option<&'a Units>,
+    ) -> Result<Output<'a>> {
         let columns = 0..self.hidden;
-        match precision {
-            Precision::Bf16 => Ok(self.act.matrix_mut().columns(columns).into()),
-            Precision::Fp8 => {
-                let out = self.fp8.as_mut().ok_or_else(no_buffer)?.view_mut();
-                let staging = self.act.matrix_mut().columns(columns.clone());
-                Ok(Output::Fp8 { out: out.columns(columns), staging: Some(staging) })
-            }
-        }
+        self.write(precision, columns, units.map(|units| &units.attention))
     }
 
     /// The MLP's part.
-    pub(super) fn write_mlp(&mut self, precision: Precision) -> Result<Output<'_>> {
+    pub(super) fn write_mlp<'a>(
+        &'a mut self,
+        precision: Precision,
+        units: Option<&'a Units>,
+    ) -> Result<Output<'a>> {
+        let columns = self.hidden..self.act.shape()[1];
+        self.write(precision, columns, units.map(|units| &units.mlp))
+    }
+
+    fn write<'a>(
+        &'a mut self,
+        precision: Precision,
+        columns: Range<usize>,
+        units: Option<&'a Tensor<f32, 1>>,
+    ) -> Result<Output<'a>> {
+        let act = self.act.matrix_mut().columns(columns.clone());
         match precision {
-            Precision::Bf16 => {
-                let [_, end] = self.act.shape();
-                Ok(self.act.matrix_mut().columns(self.hidden..end).into())
-            }
-            Precision::Fp8 => {
-                let out = self.fp8.as_mut().ok_or_else(no_buffer)?.view_mut();
-                let [[_, end], [_, act_end]] = [out.shape(), self.act.shape()];
-                let staging = self.act.matrix_mut().columns(self.hidden..act_end);
-                let out = out.columns(aligned(self.hidden)..end);
-                Ok(Output::Fp8 { out, staging: Some(staging) })
-            }
+            Precision::Bf16 => Ok(act.into()),
+            Precision::Fp8 => Ok(Output::Fp8 {
+                out: self.fp8.as_mut().ok_or_else(no_buffer)?.view_mut().columns(columns),
+                units: Some(units.ok_or_else(no_buffer)?),
+                staging: Some(act),
+            }),
         }
     }
 
     /// The attention's part.
     pub(super) fn attention(&self, precision: Precision) -> Result<Input<'_>> {
-        let columns = 0..self.hidden;
-        match precision {
-            Precision::Bf16 => Ok(self.act.matrix().columns(columns).into()),
-            Precision::Fp8 => Ok(self.fp8()?.view().columns(columns).into()),
-        }
+        self.read(precision, 0..self.hidden)
     }
 
     /// The MLP's part.
     pub(super) fn mlp(&self, precision: Precision) -> Result<Input<'_>> {
-        match precision {
-            Precision::Bf16 => {
-                let [_, end] = self.act.shape();
-                Ok(self.act.matrix().columns(self.hidden..end).into())
-            }
-            Precision::Fp8 => {
-                let whole = self.fp8()?.view();
-                let [_, end] = whole.shape();
-                Ok(whole.columns(aligned(self.hidden)..end).into())
-            }
-        }
+        self.read(precision, self.hidden..self.act.shape()[1])
     }
 
     /// Both.
     pub(super) fn both(&self, precision: Precision) -> Result<Input<'_>> {
-        match precision {
-            Precision::Bf16 => Ok(self.act.matrix().into()),
-            Precision::Fp8 => Ok(self.fp8()?.view().into()),
-        }
+        self.read(precision, 0..self.act.shape()[1])
     }
 
-    fn fp8(&self) -> Result<&Quantized> {
-        self.fp8.as_ref().ok_or_else(no_buffer)
+    fn read(&self, precision: Precision, columns: Range<usize>) -> Result<Input<'_>> {
+        match precision {
+            Precision::Bf16 => Ok(self.act.matrix().columns(columns).into()),
+            Precision::Fp8 => {
+                let whole = self.fp8.as_ref().ok_or_else(no_buffer)?.view();
+                Ok(whole.columns(columns).into())
+            }
+        }
     }
 }
 
@@ -163,17 +162,19 @@ impl Qkv {
     }
 
     /// `bounds` are those of q and k.
-    pub(super) fn write(
-        &mut self,
+    pub(super) fn write<'a>(
+        &'a mut self,
         bounds: [f32; 2],
+        units: Option<&'a Units>,
         precision: Precision,
-    ) -> Result<QkvOutput<'_>> {
+    ) -> Result<QkvOutput<'a>> {
         let Self { act, fp8 } = self;
         match precision {
             Precision::Bf16 => Ok(act.into()),
             Precision::Fp8 => {
                 let out = fp8.as_mut().ok_or_else(no_buffer)?;
-                Ok(QkvOutput::Fp8 { out, staging: act, bounds })
+                let v_units = &units.ok_or_else(no_buffer)?.v;
+                Ok(QkvOutput::Fp8 { out, staging: act, bounds, v_units })
             }
         }
     }
@@ -182,22 +183,26 @@ impl Qkv {
     pub(super) fn attention(
         &self,
         out: Output<'_>,
+        units: Option<&Units>,
         scale: f32,
         precision: Precision,
     ) -> Result<()> {
         match precision {
             Precision::Bf16 => attention(out, &self.act, Mask::None, scale),
-            Precision::Fp8 => attention_fp8(out, self.fp8.as_ref().ok_or_else(no_buffer)?, scale),
+            Precision::Fp8 => {
+                let qkv = self.fp8.as_ref().ok_or_else(no_buffer)?;
+                attention_fp8(out, qkv, &units.ok_or_else(no_buffer)?.v, scale)
+            }
         }
     }
 }
 
-/// A workspace for a plan without fp8 was given one with it: a bug of the caller.
+/// A workspace or weights for a plan without fp8 were given one with it: a bug of the caller.
 fn no_buffer() -> Error {
     Error::Shape {
         op: "flux",
         tensor: "workspace",
-        expected: "buffers in e4m3".into(),
+        expected: "buffers and units for e4m3".into(),
         actual: "none".into(),
     }
 }

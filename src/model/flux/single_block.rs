@@ -43,11 +43,12 @@ pub fn forward(
         q_norm: &weights.q_norm,
         k_norm: &weights.k_norm,
     }];
-    let mlp = attention_mlp.write_mlp(plan.linear2)?;
-    let qkv_out = qkv.write(weights.qk_bounds, plan.attention)?;
+    let units = weights.units.as_ref();
+    let mlp = attention_mlp.write_mlp(plan.linear2, units)?;
+    let qkv_out = qkv.write(weights.qk_bounds, units, plan.attention)?;
     gemm_qkv(qkv_out, Some(mlp), normed.read(plan.linear1)?, &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.write_attention(plan.linear2)?;
-    qkv.attention(heads_out, prepared.attention_scale, plan.attention)?;
+    let heads_out = attention_mlp.write_attention(plan.linear2, units)?;
+    qkv.attention(heads_out, units, prepared.attention_scale, plan.attention)?;
     let linear = weights.linear2.at(plan.linear2)?;
     let segments = [Segment { rows: 0..seq, linear, gate: Some(gate) }];
     let both = attention_mlp.both(plan.linear2)?;

@@ -1,6 +1,8 @@
 //! The bytes that a network's weights take in their final form, told from its sizes alone: the third
 //! source of tensors, beside checkpoint and seed. Its tensors are empty.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::device::Tensor;
@@ -8,12 +10,12 @@ use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
-use crate::model::weights::elastic::aligned;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::model::weights::tensor_source::rows;
 use crate::ops::conv2d::Conv2d;
+use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
 /// Adds up what it is asked for.
@@ -64,22 +66,28 @@ impl TensorSource for Counter {
 
     fn elastic(
         &mut self,
-        parts: &[Part],
-        cols: usize,
+        linear: Linear,
+        [rows, cols]: [usize; 2],
         needs: Needs,
-        split: usize,
+        _inputs: Option<&[f32]>,
     ) -> Result<ElasticLinear> {
-        let rows = rows(parts);
         if needs.fp8 {
-            let moved = aligned(split) - split;
-            self.bytes += rows * (cols + moved) + 2 * rows * size_of::<f32>();
+            self.bytes += rows * cols + 2 * rows * size_of::<f32>();
         }
-        let before = self.bytes;
-        let linear = self.linear(parts, cols)?;
         if !needs.bf16 {
-            self.bytes = before;
+            let before = self.bytes;
+            let (_, _) = (self.weight([rows, cols]), self.floats(rows));
+            self.bytes = 2 * before - self.bytes;
         }
-        ElasticLinear::of(linear, Needs::default(), 0)
+        ElasticLinear::of(linear, Needs::default(), None)
+    }
+
+    fn units(&mut self, _linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
+        Ok(vec![1.0; rows.len()])
+    }
+
+    fn constants(&mut self, values: &[f32], _near: &Linear) -> Result<Tensor<f32, 1>> {
+        Ok(self.floats(values.len()))
     }
 
     /// Takes nothing where the network runs.

@@ -1,12 +1,14 @@
 //! Linear layers of the blocks, in each precision that a loaded plan asks for.
 
+use std::ops::Range;
+
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::Quantized;
 use crate::device::Scaling;
 use crate::device::Tensor;
-use crate::device::quantized::BLOCK;
+use crate::device::e4m3;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
@@ -14,6 +16,7 @@ use crate::model::plan::BlockPlans;
 use crate::model::plan::DoublePlan;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
+use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 use crate::ops::quantize::quantize;
@@ -61,6 +64,24 @@ impl FluxLayout {
         self.plans.iter().filter_map(|plan| plan.double.get(index)).map(layer).collect()
     }
 
+    /// Whether outputs of double block `index` are kept in e4m3.
+    pub(super) fn double_has_units(&self, index: usize) -> bool {
+        let kept = |plan: &BlockPlans| {
+            let plan = plan.double.get(index)?;
+            Some([plan.attention, plan.out, plan.mlp_down].into_iter().any(Precision::is_fp8))
+        };
+        self.plans.iter().filter_map(kept).any(|kept| kept)
+    }
+
+    /// Whether outputs of single block `index` are kept in e4m3.
+    pub(super) fn single_has_units(&self, index: usize) -> bool {
+        let kept = |plan: &BlockPlans| {
+            let plan = plan.single.get(index)?;
+            Some([plan.attention, plan.linear2].into_iter().any(Precision::is_fp8))
+        };
+        self.plans.iter().filter_map(kept).any(|kept| kept)
+    }
+
     /// What is needed of a layer of single block `index`.
     pub(super) fn single(&self, index: usize, layer: fn(&SinglePlan) -> Precision) -> Needs {
         self.plans.iter().filter_map(|plan| plan.single.get(index)).map(layer).collect()
@@ -99,81 +120,137 @@ impl ElasticLinear {
         })
     }
 
-    /// `linear` in e4m3 alone. `split` is the column at which a second operand begins, or 0.
+    /// `linear` in e4m3 alone; `inputs` are the units of its input's columns, if it has such.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] or [`Error::Cuda`].
-    pub fn in_fp8(linear: &Linear, split: usize) -> Result<Self> {
-        Ok(Self { bf16: None, fp8: Some(quantized(linear, split)?) })
+    pub fn in_fp8(linear: &Linear, inputs: Option<&[f32]>) -> Result<Self> {
+        Ok(Self { bf16: None, fp8: Some(quantized(linear, inputs)?) })
     }
 
-    /// `linear` in what is needed of it. `split` is the column at which a second operand begins, or 0.
-    pub(super) fn of(linear: Linear, needs: Needs, split: usize) -> Result<Self> {
-        let fp8 = needs.fp8.then(|| quantized(&linear, split)).transpose()?;
+    /// `linear` in what is needed of it; `inputs` as of [`Self::in_fp8`].
+    pub(super) fn of(linear: Linear, needs: Needs, inputs: Option<&[f32]>) -> Result<Self> {
+        let fp8 = needs.fp8.then(|| quantized(&linear, inputs)).transpose()?;
         Ok(Self { bf16: needs.bf16.then_some(linear), fp8 })
     }
 }
 
-/// Where the second of two operands begins that lie side by side and are quantised each by itself:
-/// with a whole block.
-#[must_use]
-pub fn aligned(split: usize) -> usize {
-    split.next_multiple_of(BLOCK)
-}
-
-/// The layer with its weight in e4m3, a scale for each output channel. Columns from `split` on move
-/// to where their operand's do; between are zeros.
-fn quantized(linear: &Linear, split: usize) -> Result<Linear> {
-    let device = linear.weight.device();
-    let [rows, columns] = linear.weight.shape();
-    let wide;
-    let weight: Matrix<'_, Act> = match &linear.weight {
-        Weight::F32(weight) => Matrix::new(weight.host(), rows, columns),
-        Weight::Bf16(weight) => match &device {
-            Device::Cuda(_) => weight.matrix().as_act(),
+/// A weight as an op reads it; `wide` holds it where it has to be widened.
+fn as_act<'a>(weight: &'a Weight, wide: &'a mut Vec<f32>) -> Result<Matrix<'a, Act>> {
+    let [rows, columns] = weight.shape();
+    match weight {
+        Weight::F32(weight) => Ok(Matrix::new(weight.host(), rows, columns)),
+        Weight::Bf16(weight) => match weight.device() {
+            Device::Cuda(_) => Ok(weight.matrix().as_act()),
             Device::Cpu => {
-                wide = weight.host().iter().map(|value| value.to_f32()).collect::<Vec<_>>();
-                Matrix::new(&wide, rows, columns)
+                wide.extend(weight.host().iter().map(|value| value.to_f32()));
+                Ok(Matrix::new(wide, rows, columns))
             }
         },
         Weight::Fp8(_) => {
             let (expected, actual) = ("bf16 or f32".into(), "e4m3".into());
-            return Err(Error::Shape { op: "quantize", tensor: "weight", expected, actual });
+            Err(Error::Shape { op: "quantize", tensor: "weight", expected, actual })
         }
-    };
-    let moved = aligned(split) - split;
-    let shape = [rows, columns + moved];
-    let mut values = Quantized::empty(&device, shape, Scaling::Row)?;
-    if moved == 0 {
-        quantize(values.view_mut(), weight)?;
-    } else if rows > 0 {
-        let mut padded = Tensor::<Act, 2>::zeros(shape).to_device(&device)?;
-        padded.matrix_mut().columns(0..split).copy_from(weight.columns(0..split))?;
-        let rest = padded.matrix_mut().columns(split + moved..columns + moved);
-        { rest }.copy_from(weight.columns(split..columns))?;
-        quantize(values.view_mut(), padded.matrix())?;
     }
+}
+
+/// Where names and shapes alone are checked, there are no weights.
+fn is_empty(linear: &Linear) -> bool {
+    linear.weight.shape() == [0, 0]
+}
+
+/// The layer with its weight in e4m3, a scale for each output channel, and its input's units taken in.
+fn quantized(linear: &Linear, inputs: Option<&[f32]>) -> Result<Linear> {
+    let device = linear.weight.device();
+    let inverse = |units: &[f32]| {
+        let inverse: Vec<f32> = units.iter().map(|unit| 1.0 / unit).collect();
+        Tensor::from_host([units.len()], inverse).to_device(&device)
+    };
+    let inverse = inputs.filter(|_| !is_empty(linear)).map(inverse).transpose()?;
+    let mut values = Quantized::empty(&device, linear.weight.shape(), Scaling::Row)?;
+    let mut wide = Vec::new();
+    quantize(values.view_mut(), as_act(&linear.weight, &mut wide)?, inverse.as_ref())?;
     let bias = linear.bias.as_ref().map(|bias| bias.to_host()?.to_device(&device)).transpose()?;
     Ok(Linear { weight: Weight::Fp8(values), bias })
+}
+
+/// In which units a layer's output is kept in e4m3.
+///
+/// A unit is a power of two near the output's standard deviation for inputs of root mean square 1, as
+/// LayerNorm leaves them, told from the weight alone. e4m3 has its three bits from 1/64 to 448 units:
+/// where exactly a number lies there changes nothing, so nothing has to be measured for each picture.
+#[derive(Debug)]
+pub struct Units {
+    /// `[D]`: of v.
+    pub v: Tensor<f32, 1>,
+    /// `[D]`: of the attention's output, a mean of v, and so the smaller the more keys it is of.
+    pub attention: Tensor<f32, 1>,
+    /// `[M]`: of the MLP's hidden layer.
+    pub mlp: Tensor<f32, 1>,
+}
+
+/// The same while weights are loaded.
+pub(super) struct HostUnits {
+    pub(super) v: Vec<f32>,
+    pub(super) mlp: Vec<f32>,
+}
+
+impl HostUnits {
+    /// A quarter of v's.
+    pub(super) fn attention(&self) -> Vec<f32> {
+        self.v.iter().map(|unit| ATTENTION_UNIT * unit).collect()
+    }
+
+    /// On the device of `near`.
+    pub(super) fn placed(&self, source: &mut impl TensorSource, near: &Linear) -> Result<Units> {
+        Ok(Units {
+            v: source.constants(&self.v, near)?,
+            attention: source.constants(&self.attention(), near)?,
+            mlp: source.constants(&self.mlp, near)?,
+        })
+    }
+}
+
+/// Attention's units by v's.
+const ATTENTION_UNIT: f32 = 0.25;
+/// A normal weight row's largest magnitude by its standard deviation, of some thousand weights.
+const LARGEST_BY_DEVIATION: f32 = 3.7;
+
+/// The units of the outputs `rows` of layers that take turns: the larger ones.
+pub(super) fn units(linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
+    let mut sizes = vec![f32::MIN_POSITIVE; rows.len()];
+    for linear in linears.iter().filter(|linear| !is_empty(linear)) {
+        let [_, columns] = linear.weight.shape();
+        let mut wide = Vec::new();
+        let weight = as_act(&linear.weight, &mut wide)?.rows(rows.clone());
+        let mut values = Quantized::empty(&linear.weight.device(), weight.shape(), Scaling::Row)?;
+        quantize(values.view_mut(), weight, None)?;
+        let scales = values.to_device(&Device::Cpu)?;
+        let by_scale = e4m3::MAX / LARGEST_BY_DEVIATION * (columns as f32).sqrt();
+        for (size, scale) in sizes.iter_mut().zip(scales.view().scales.row(0)) {
+            *size = size.max(scale * by_scale);
+        }
+        if let Some(bias) = &linear.bias {
+            let bias = bias.to_host()?;
+            for (size, bias) in sizes.iter_mut().zip(&bias.host()[rows.clone()]) {
+                *size = size.max(bias.abs());
+            }
+        }
+    }
+    Ok(sizes.into_iter().map(|size| size.log2().floor().exp2()).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::e4m3;
 
-    /// Columns of the second operand lie where a block begins; those between are zeros.
+    /// The numbers that a layer multiplies are its input's values times their units.
     #[test]
-    fn the_second_operand_begins_with_a_block() {
-        let (rows, split, columns) = (2, 192, 200);
-        let values: Vec<f32> = (0_u8..).map(f32::from).take(columns).collect();
-        let weight = Tensor::from_host([rows, columns], [&values[..], &values[..]].concat());
-        let linear = Linear {
-            weight: Weight::F32(weight),
-            bias: Some(Tensor::from_host([rows], vec![1.0, 2.0])),
-        };
-        let needs = [Precision::Fp8].into_iter().collect();
-        let elastic = ElasticLinear::of(linear, needs, split).unwrap();
+    fn units_go_into_the_weight() {
+        let weight = Tensor::from_host([2, 3], vec![1.0, 2.0, -4.0, 0.5, 0.25, 8.0]);
+        let bias = Some(Tensor::from_host([2], vec![1.0, 2.0]));
+        let linear = Linear { weight: Weight::F32(weight), bias };
+        let elastic = ElasticLinear::in_fp8(&linear, Some(&[1.0, 0.5, 0.125])).unwrap();
         assert!(elastic.at(Precision::Bf16).is_err());
         let Linear { weight: Weight::Fp8(quantized), bias: Some(bias) } =
             elastic.at(Precision::Fp8).unwrap()
@@ -182,12 +259,25 @@ mod tests {
         };
         assert_eq!(bias.host(), [1.0, 2.0]);
         let view = quantized.view();
-        assert_eq!(view.shape(), [rows, 256 + 8]);
-        let scale = view.scales.row(0)[1];
-        let number = |column: usize| e4m3::to_f32(view.values.row(1)[column]) * scale;
-        assert!((192..256).all(|column| number(column) == 0.0));
-        for (column, from) in [(7, 7), (191, 191), (256, 192), (263, 199)] {
-            assert!((number(column) / values[from] - 1.0).abs() < 0.07, "column {column}");
+        for (row, expected) in [[1.0, 1.0, -0.5], [0.5, 0.125, 1.0]].iter().enumerate() {
+            let scale = view.scales.row(0)[row];
+            for (&byte, expected) in view.values.row(row).iter().zip(expected) {
+                assert!((e4m3::to_f32(byte) * scale / expected - 1.0).abs() < 0.07, "row {row}");
+            }
         }
+    }
+
+    #[test]
+    fn units_are_powers_of_two_near_the_outputs_size() {
+        let linear = |size: f32, bias: f32| Linear {
+            weight: Weight::F32(Tensor::from_host([2, 4], [[0.1; 4], [size; 4]].concat())),
+            bias: Some(Tensor::from_host([2], vec![0.0, bias])),
+        };
+        // 1 * sqrt(4) / 3.7 is 0.54.
+        let of = |linears: &[&Linear]| units(linears, 1..2).unwrap();
+        assert_eq!(of(&[&linear(1.0, 0.0)]), [0.5]);
+        assert_eq!(of(&[&linear(1.0, 0.0), &linear(2.0, 0.1)]), [1.0]);
+        assert_eq!(of(&[&linear(0.0, 5.0)]), [4.0]);
+        assert!(of(&[&linear(0.0, 0.0)])[0] > 0.0);
     }
 }

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
+use crate::model::weights::elastic::units;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
@@ -81,16 +82,25 @@ pub(crate) trait TensorSource {
         Ok(Linear { weight: self.matrix(parts, cols)?, bias: Some(self.bias(parts)?) })
     }
 
-    /// A linear layer in what is needed of it; `split` is the column at which a second operand
-    /// begins, or 0.
+    /// A linear layer `[N, K]` in what is needed of it; `inputs` are its input's units.
     fn elastic(
         &mut self,
-        parts: &[Part],
-        cols: usize,
+        linear: Linear,
+        _shape: [usize; 2],
         needs: Needs,
-        split: usize,
+        inputs: Option<&[f32]>,
     ) -> Result<ElasticLinear> {
-        ElasticLinear::of(self.linear(parts, cols)?, needs, split)
+        ElasticLinear::of(linear, needs, inputs)
+    }
+
+    /// The units of the outputs `rows` of layers that take turns.
+    fn units(&mut self, linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
+        units(linears, rows)
+    }
+
+    /// Numbers where `near` is.
+    fn constants(&mut self, values: &[f32], near: &Linear) -> Result<Tensor<f32, 1>> {
+        Tensor::from_host([values.len()], values.to_vec()).to_device(&near.weight.device())
     }
 
     /// A linear layer without a bias.

@@ -84,7 +84,12 @@ fn softmax(scores: &mut [f32]) {
 const PROBABILITY_EXPONENT: f32 = 4.0;
 
 /// From operands in e4m3.
-pub(crate) fn attention_fp8(out: &mut MatrixMut<'_, Act>, qkv: &QuantizedQkv, scale: f32) {
+pub(crate) fn attention_fp8(
+    out: &mut MatrixMut<'_, Act>,
+    qkv: &QuantizedQkv,
+    v_units: &Tensor<f32, 1>,
+    scale: f32,
+) {
     let [seq, _, heads, head_dim] = qkv.qk.shape();
     let width = heads * head_dim;
     let [_, _, padded] = qkv.v.shape();
@@ -115,11 +120,11 @@ pub(crate) fn attention_fp8(out: &mut MatrixMut<'_, Act>, qkv: &QuantizedQkv, sc
                 (0..queries.len()).map(|row| probabilities(view.row_mut(row), &table)).collect();
             let mut values = MatrixMut::<f32>::new(&mut result, queries.len(), head_dim);
             host_gemm(&mut values, view.as_ref(), v.columns(columns(0)), Transpose::No, 1.0);
-            let scales = &qkv.v_scales.host()[columns(0)];
+            let units = &v_units.host()[columns(0)];
             for (row, sum) in sums.iter().enumerate() {
                 let out = &mut chunk[row * stride + head * head_dim..][..head_dim];
-                for ((to, value), scale) in out.iter_mut().zip(values.row_mut(row)).zip(scales) {
-                    *to = *value / sum * scale;
+                for ((to, value), unit) in out.iter_mut().zip(values.row_mut(row)).zip(units) {
+                    *to = *value / sum * unit;
                 }
             }
         }

@@ -8,10 +8,9 @@ use crate::device::Tensor;
 use crate::device::e4m3;
 use crate::device::quantized_qkv::key_position;
 use crate::ops::cpu::for_each_row;
-use crate::ops::cpu::quantize::scale;
 
 /// `out` from `qkv [S, 3, H, Dh]`, with the scales of q and k that it has.
-pub(crate) fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>) {
+pub(crate) fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>, v_units: &Tensor<f32, 1>) {
     let [seq, _, heads, head_dim] = qkv.shape();
     let width = heads * head_dim;
     let x = Matrix::<Act>::new(qkv.host(), seq, 3 * width);
@@ -23,17 +22,13 @@ pub(crate) fn quantize_qkv(out: &mut QuantizedQkv, qkv: &Tensor<Act, 4>) {
         }
     });
     let channel = |channel: usize| (0..seq).map(move |key| x.row(key)[2 * width + channel]);
-    let of_channels = out.v_scales.host_mut();
-    for (index, to) in of_channels.iter_mut().enumerate() {
-        *to = scale(channel(index).fold(0.0, |most, value| most.max(value.abs())));
-    }
     let [_, _, padded] = out.v.shape();
-    let (scales, mut v) = (&*of_channels, MatrixMut::<u8>::new(out.v.host_mut(), width, padded));
+    let mut v = MatrixMut::<u8>::new(out.v.host_mut(), width, padded);
     for_each_row(&mut v, |index, values| {
         values.fill(0);
-        let inverse = 1.0 / scales[index];
+        let unit = v_units.host()[index];
         for (key, value) in channel(index).enumerate() {
-            values[key_position(key)] = e4m3::from_f32(value * inverse);
+            values[key_position(key)] = e4m3::from_f32(value / unit);
         }
     });
 }

@@ -23,7 +23,6 @@ use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::quantize::through_staging;
-use crate::ops::cuda::quantize_qkv::Parts;
 use crate::ops::cuda::quantize_qkv::quantize_qkv;
 use crate::ops::cuda::tile;
 use crate::ops::cuda::tile::Tile;
@@ -87,22 +86,28 @@ struct Inputs<'a> {
     eps: f32,
 }
 
-/// q, k and v go to `fp8` through `qkv`, if it is there.
+/// Where q, k and v go in e4m3, and v's units.
+type Fp8Qkv<'a> = (&'a QuantizedQkv, &'a Tensor<f32, 1>);
+
+/// q, k and v go to `fp8` if it is there, where a kernel cannot store them so through `qkv`.
 pub(crate) fn gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
-    fp8: Option<&QuantizedQkv>,
+    fp8: Option<Fp8Qkv<'_>>,
     mlp: Option<&Output<'_>>,
     a: Input<'_>,
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
-    let (parts, done) = match a {
-        Input::Fp8(a) => (Parts::Values, fp8::gemm_qkv(cuda, qkv, fp8, mlp, a, segments, rope)),
-        Input::Act(a) => (Parts::All, of_act(cuda, qkv, mlp, a, segments, rope)),
-    };
-    done?;
-    fp8.map_or(Ok(()), |out| quantize_qkv(cuda, out, qkv, parts))
+    let direct = fp8.filter(|_| matches!(a, Input::Fp8(_)) && fp8::stores_values(segments));
+    match a {
+        Input::Fp8(a) => fp8::gemm_qkv(cuda, qkv, direct, mlp, a, segments, rope)?,
+        Input::Act(a) => of_act(cuda, qkv, mlp, a, segments, rope)?,
+    }
+    match fp8.filter(|_| direct.is_none()) {
+        Some((out, v_units)) => quantize_qkv(cuda, out, qkv, v_units),
+        None => Ok(()),
+    }
 }
 
 /// Of activations.

@@ -24,7 +24,7 @@ const CHANNELS: usize = 16;
 kernel_params!(Params, 56, {
     0 qk: u64,
     8 v: u64,
-    16 v_scales: u64,
+    16 v_units: u64,
     24 qkv: u64,
     32 seq: i32,
     36 heads: i32,
@@ -33,20 +33,11 @@ kernel_params!(Params, 56, {
     48 inverse: [f32; 2],
 });
 
-/// What is quantised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parts {
-    /// q, k and v.
-    All,
-    /// v: whoever made q and k has quantised them.
-    Values,
-}
-
 pub(crate) fn quantize_qkv(
     cuda: &Arc<Cuda>,
     out: &QuantizedQkv,
     qkv: &Tensor<Act, 4>,
-    parts: Parts,
+    v_units: &Tensor<f32, 1>,
 ) -> Result<()> {
     let [seq, _, heads, head_dim] = qkv.shape();
     if seq == 0 || heads == 0 {
@@ -59,7 +50,7 @@ pub(crate) fn quantize_qkv(
     let params = Params {
         qk: out.qk.cuda_address(),
         v: out.v.cuda_address(),
-        v_scales: out.v_scales.cuda_address(),
+        v_units: v_units.cuda_address(),
         qkv: qkv.cuda_address(),
         seq: int(OP, "S", seq)?,
         heads: int(OP, "heads", heads)?,
@@ -68,15 +59,11 @@ pub(crate) fn quantize_qkv(
         inverse: out.qk_scales.map(|scale| 1.0 / scale),
     };
     let width = heads * head_dim;
-    let (queries_and_keys, values) = match parts {
-        Parts::All => ((2 * seq * width).div_ceil(VALUES), 3 * seq * width),
-        Parts::Values => (0, seq * width),
-    };
-    let grid = width / CHANNELS + queries_and_keys;
+    let grid = width / CHANNELS + (2 * seq * width).div_ceil(VALUES);
     let entry = match cuda.tier() {
         Tier::Sm90 => "quantize_qkv_sm90",
         Tier::Portable => "quantize_qkv",
     };
-    let work = Work::Bytes(3 * values);
+    let work = Work::Bytes(3 * 3 * seq * width);
     cuda.launch(entry, linear_grid(blocks(OP, grid, 1)?, THREADS).doing(work), &params)
 }

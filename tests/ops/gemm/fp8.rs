@@ -19,24 +19,36 @@ use flux_rt::ops::quantize::quantize;
 
 use crate::common::Tolerance;
 use crate::common::gpu;
+use crate::common::gpu::Gpu;
 use crate::random;
 
-/// What a quantised matrix stands for, as a tensor.
+/// What a quantised matrix stands for, in units of its columns.
 fn dequantized(quantized: &Quantized) -> Tensor<Act, 2> {
     let view = quantized.view();
     let [rows, width] = view.shape();
-    let block = if view.scaling == Scaling::Row { width } else { 128 };
     let element = |index: usize| {
         let (row, column) = (index / width, index % width);
-        e4m3::to_f32(view.values.row(row)[column]) * view.scales.row(column / block)[row]
+        e4m3::to_f32(view.values.row(row)[column]) * view.scales.row(0)[row]
     };
     Tensor::from_host([rows, width], (0..rows * width).map(element).collect())
 }
 
-fn quantized(x: &Tensor<Act, 2>, scaling: Scaling) -> Quantized {
+fn quantized(x: &Tensor<Act, 2>, scaling: Scaling, units: Option<&Tensor<f32, 1>>) -> Quantized {
     let mut out = Quantized::empty(&Device::Cpu, x.shape(), scaling).unwrap();
-    quantize(out.view_mut(), x.matrix()).unwrap();
+    quantize(out.view_mut(), x.matrix(), units).unwrap();
     out
+}
+
+/// Sums of K products are of the size of its root.
+fn size(k: usize) -> f32 {
+    f32::from(u16::try_from(k).unwrap()).sqrt() / 3.0
+}
+
+/// Powers of two near that.
+fn units(device: &Device, columns: usize, k: usize) -> Tensor<f32, 1> {
+    let near = size(k).log2().floor().exp2();
+    let units = (0..columns).map(|index| near * [0.5, 1.0, 2.0][index % 3]).collect();
+    gpu::to(device, Tensor::from_host([columns], units))
 }
 
 /// e4m3 operands give what their numbers give, and a quantised output is the output quantised.
@@ -45,11 +57,11 @@ fn fp8_operands_are_the_numbers_that_they_stand_for() {
     for (m, n, k, scaling) in [
         (1, 8, 128, Scaling::Row),
         (5, 130, 300, Scaling::Row),
-        (5, 130, 300, Scaling::Block),
-        (33, 600, 72, Scaling::Block),
+        (5, 130, 300, Scaling::Units),
+        (33, 600, 72, Scaling::Units),
     ] {
-        let a = quantized(&random([m, k], 1), scaling);
-        let weight = quantized(&random([n, k], 2), Scaling::Row);
+        let a = quantized(&random([m, k], 1), scaling, None);
+        let weight = quantized(&random([n, k], 2), Scaling::Row, None);
         let bias: Tensor<f32, 1> = random([n], 3);
         let same_bias = || Some(Tensor::from_host([n], bias.host().to_vec()));
         let wide = Tensor::from_host([n, k], dequantized(&weight).host().to_vec());
@@ -61,9 +73,11 @@ fn fp8_operands_are_the_numbers_that_they_stand_for() {
         gemm(expected.matrix_mut(), numbers.matrix(), None, &whole(&wide, m), gelu).unwrap();
         gemm(out.matrix_mut(), a.view(), None, &whole(&linear, m), gelu).unwrap();
         assert_eq!(out.host(), expected.host(), "{m} x {n} x {k}");
-        let mut narrow = Quantized::empty(&Device::Cpu, [m, n], Scaling::Block).unwrap();
-        gemm(narrow.view_mut(), a.view(), None, &whole(&linear, m), gelu).unwrap();
-        let expected = quantized(&expected, Scaling::Block);
+        let mut narrow = Quantized::empty(&Device::Cpu, [m, n], Scaling::Units).unwrap();
+        let units = units(&Device::Cpu, n, k);
+        let to = Output::Fp8 { out: narrow.view_mut(), units: Some(&units), staging: None };
+        gemm(to, a.view(), None, &whole(&linear, m), gelu).unwrap();
+        let expected = quantized(&expected, Scaling::Units, Some(&units));
         assert_eq!(dequantized(&narrow).host(), dequantized(&expected).host(), "{m} x {n} x {k}");
     }
 }
@@ -72,10 +86,10 @@ fn fp8_operands_are_the_numbers_that_they_stand_for() {
 fn fp8_product(device: &Device, shape: Fp8Shape, out: &mut Output<'_>) -> Result<()> {
     let Fp8Shape { rows, n, k, scaling, gated, gelu } = shape;
     let m = rows[0] + rows[1];
-    let a = quantized(&gpu::act(&Device::Cpu, [m, k], 1), scaling).to_device(device)?;
+    let a = quantized(&gpu::act(&Device::Cpu, [m, k], 1), scaling, None).to_device(device)?;
     let linear = |seed| -> Result<Linear> {
         let weight = gpu::act(&Device::Cpu, [n, k], seed);
-        let weight = quantized(&weight, Scaling::Row).to_device(device)?;
+        let weight = quantized(&weight, Scaling::Row, None).to_device(device)?;
         let bias = Some(gpu::f32s(device, [n], seed + 1));
         Ok(Linear { weight: Weight::Fp8(weight), bias })
     };
@@ -113,10 +127,7 @@ struct Fp8Shape {
 
 #[test]
 fn cuda_fp8_agrees_with_the_oracle() {
-    let Some(gpu) = gpu::gpu() else { return };
-    if !gpu.has_fp8() {
-        return println!("skipped: no kernels for e4m3 on this GPU");
-    }
+    let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
     // The sums of Hopper's fp8 products keep some 13 bits of the largest term.
     let tolerance = Tolerance { atol: 3e-2, rtol: 3e-2, l2: 8e-3 };
     let small =
@@ -124,15 +135,13 @@ fn cuda_fp8_agrees_with_the_oracle() {
     let real = [([512, 4096], 3072, 3072), ([4608, 0], 3072, 15_360), ([512, 4096], 3072, 12_288)];
     let real = real.into_iter().filter(|_| !gpu.small());
     for (rows, n, k) in small.into_iter().chain(real) {
-        for scaling in [Scaling::Row, Scaling::Block] {
+        for scaling in [Scaling::Row, Scaling::Units] {
             for gated in [false, true] {
                 let shape = Fp8Shape { rows, n, k, scaling, gated, gelu: false };
                 gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
                     let mut out = Tensor::<Act, 2>::empty(device, [rows[0] + rows[1], n]).unwrap();
                     fp8_product(device, shape, &mut out.matrix_mut().into()).unwrap();
-                    // Products of so many terms of size 1 are of that size.
-                    let size = f32::from(u16::try_from(k).unwrap()).sqrt() / 3.0;
-                    gpu::host(out).into_iter().map(|value| value / size).collect()
+                    gpu::host(out).into_iter().map(|value| value / size(k)).collect()
                 });
             }
         }
@@ -141,10 +150,7 @@ fn cuda_fp8_agrees_with_the_oracle() {
 
 #[test]
 fn cuda_fp8_quantises_gelu_as_the_oracle() {
-    let Some(gpu) = gpu::gpu() else { return };
-    if !gpu.has_fp8() {
-        return println!("skipped: no kernels for e4m3 on this GPU");
-    }
+    let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
     let small = [([1, 0], 16, 16), ([63, 2], 256, 144), ([130, 257], 400, 272)];
     let real = [([512, 4096], 12_288, 3072)].into_iter().filter(|_| !gpu.small());
     let tolerance = Tolerance { atol: 6e-2, rtol: 0.14, l2: 2e-2 };
@@ -152,11 +158,14 @@ fn cuda_fp8_quantises_gelu_as_the_oracle() {
         let shape = Fp8Shape { rows, n, k, scaling: Scaling::Row, gated: false, gelu: true };
         gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
             let shape_of = [rows[0] + rows[1], n];
-            let mut out = Quantized::empty(device, shape_of, Scaling::Block).unwrap();
-            fp8_product(device, shape, &mut out.view_mut().into()).unwrap();
-            let numbers = dequantized(&out.to_device(&Device::Cpu).unwrap());
-            let size = f32::from(u16::try_from(k).unwrap()).sqrt() / 3.0;
-            numbers.host().iter().map(|value| value / size).collect()
+            let mut out = Quantized::empty(device, shape_of, Scaling::Units).unwrap();
+            let units = units(device, n, k);
+            let mut to = Output::Fp8 { out: out.view_mut(), units: Some(&units), staging: None };
+            fp8_product(device, shape, &mut to).unwrap();
+            let (out, units) = (out.to_device(&Device::Cpu).unwrap(), gpu::host(units));
+            let numbers = dequantized(&out);
+            let numbers = numbers.host().iter().enumerate();
+            numbers.map(|(index, value)| value * units[index % n] / size(k)).collect()
         });
     }
 }

@@ -7,8 +7,8 @@ use crate::device::MapElement;
 use crate::device::MapLayout;
 use crate::device::Output;
 use crate::device::QuantizedQkv;
-use crate::device::Scaling;
 use crate::device::Swizzle;
+use crate::device::Tensor;
 use crate::device::TensorMap;
 use crate::device::Tier;
 use crate::device::Work;
@@ -18,7 +18,6 @@ use crate::ops::cuda::attention::OP;
 use crate::ops::cuda::attention::sm90::HEAD;
 use crate::ops::cuda::attention::sm90::partials;
 use crate::ops::cuda::expect_aligned;
-use crate::ops::cuda::gemm::fp8::of_segments;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CLUSTER;
@@ -31,16 +30,14 @@ kernel_params!(Params, 512, {
     128 k: TensorMap,
     256 v: TensorMap,
     384 out: u64,
-    392 out_scales: u64,
-    400 v_scales: u64,
-    408 partials: u64,
-    416 flags: u64,
-    424 seq: i32,
-    428 heads: i32,
-    432 out_stride: i32,
-    436 out_scales_stride: i32,
-    440 scale: f32,
-    444 reserved: [i32; 17],
+    392 v_scales: u64,
+    400 partials: u64,
+    408 flags: u64,
+    416 seq: i32,
+    420 heads: i32,
+    424 out_stride: i32,
+    428 scale: f32,
+    432 reserved: [i32; 20],
 });
 
 /// Channels of v that lie together.
@@ -50,6 +47,7 @@ pub(crate) fn attention_fp8(
     cuda: &Arc<Cuda>,
     out: &Output<'_>,
     qkv: &QuantizedQkv,
+    v_units: &Tensor<f32, 1>,
     scale: f32,
 ) -> Result<()> {
     let [seq, _, heads, head_dim] = qkv.qk.shape();
@@ -60,17 +58,15 @@ pub(crate) fn attention_fp8(
         return Err(no_fp8(OP));
     }
     expect(OP, "scale", scale > 0.0, || ("a positive number".into(), scale.to_string()))?;
-    let (entry, address, stride, scales) = match out {
-        Output::Act(out) => (FP8_ATTENTION.kernel, out.as_ref().cuda_address(), out.stride(), None),
+    // In e4m3, the output is in quarters of v's units, whatever they are: the kernel needs none.
+    let (entry, address, stride, unit) = match out {
+        Output::Act(out) => (FP8_ATTENTION.kernel, out.as_ref().cuda_address(), out.stride(), 8),
         Output::Fp8 { out, .. } => {
-            let scaled = out.scaling == Scaling::Block;
-            expect(OP, "out", scaled, || ("scales of blocks".into(), "one a row".into()))?;
-            let (values, scales) = (out.values.as_ref(), out.scales.as_ref());
-            ("attention_fp8_sm90_d128_e4m3", values.cuda_address(), values.stride(), Some(scales))
+            let values = out.values.as_ref();
+            ("attention_fp8_sm90_d128_e4m3", values.cuda_address(), values.stride(), 16)
         }
     };
     expect_aligned(OP, "out", address)?;
-    let unit = if scales.is_some() { 16 } else { 8 };
     expect(OP, "stride of out", stride.is_multiple_of(unit), || {
         (format!("a multiple of {unit}"), stride.to_string())
     })?;
@@ -102,16 +98,14 @@ pub(crate) fn attention_fp8(
             swizzle: Swizzle::Bytes128,
         })?,
         out: address,
-        out_scales: scales.map_or(0, |scales| of_segments(scales, 0)[0]),
-        v_scales: qkv.v_scales.cuda_address(),
+        v_scales: v_units.cuda_address(),
         partials: partials(cuda),
         flags: cuda.scratch(),
         seq: int(OP, "S", seq)?,
         heads: int(OP, "heads", heads)?,
         out_stride: int(OP, "stride", stride)?,
-        out_scales_stride: int(OP, "stride", scales.map_or(0, |scales| scales.stride()))?,
         scale: scale * qkv.qk_scales[0] * qkv.qk_scales[1],
-        reserved: [0; 17],
+        reserved: [0; 20],
     };
     let tiles = seq.div_ceil(CLUSTER * FP8_ATTENTION.rows) * heads;
     let launch = cluster_launch(cuda, OP, tiles, FP8_ATTENTION.smem_bytes)?;

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::MapElement;
-use crate::device::MapLayout;
 use crate::device::Matrix;
 use crate::device::Output;
 use crate::device::QuantizedRef;
-use crate::device::Scaling;
 use crate::device::Swizzle;
 use crate::device::TensorMap;
 use crate::device::Tier;
@@ -26,7 +24,6 @@ use crate::ops::cuda::tile::hopper::HopperTile;
 use crate::ops::cuda::tile::hopper::SLAB_BYTES;
 use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
-use crate::ops::cuda::tile::hopper::fp8::FP8_BLOCK;
 use crate::ops::cuda::tile::hopper::fp8::FP8_GELU;
 use crate::ops::cuda::tile::hopper::fp8::FP8_ROW;
 use crate::ops::cuda::tile::hopper::quickest;
@@ -35,41 +32,32 @@ use crate::ops::expect;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::Weight;
 
-kernel_params!(Params, 1280, {
+kernel_params!(Params, 1152, {
     0 a: [TensorMap; 2],
     256 weight: [TensorMap; 2],
     512 out: [TensorMap; 2],
     768 residual: [TensorMap; 2],
-    1024 slab_scale: TensorMap,
-    1152 row_scale: [u64; 2],
-    1168 weight_scale: [u64; 2],
-    1184 bias: [u64; 2],
-    1200 out_scale: [u64; 2],
-    1216 gate_table: u64,
-    1224 step: u64,
-    1232 rows: [i32; 2],
-    1240 columns: i32,
-    1244 k: i32,
-    1248 gate_stride: i32,
-    1252 gate_column: [i32; 2],
-    1260 raster_rows: i32,
-    1264 has_residual: i32,
-    1268 out_scale_stride: i32,
-    1272 reserved: [i32; 2],
+    1024 row_scale: [u64; 2],
+    1040 weight_scale: [u64; 2],
+    1056 bias: [u64; 2],
+    1072 units: u64,
+    1080 gate_table: u64,
+    1088 step: u64,
+    1096 rows: [i32; 2],
+    1104 columns: i32,
+    1108 k: i32,
+    1112 gate_stride: i32,
+    1116 gate_column: [i32; 2],
+    1124 raster_rows: i32,
+    1128 has_residual: i32,
+    1132 reserved: [i32; 5],
 });
 
 /// The tiles of the kernels for such operands, if there are any.
-fn tiles(
-    a: &QuantizedRef<'_>,
-    out: &Output<'_>,
-    activation: Activation,
-) -> Option<&'static [HopperTile]> {
-    match (a.scaling, out, activation) {
-        (Scaling::Row, Output::Act(_), Activation::None) => Some(&FP8_ROW),
-        (Scaling::Row, Output::Fp8 { out, .. }, Activation::GeluTanh) => {
-            (out.scaling == Scaling::Block).then_some(&FP8_GELU[..])
-        }
-        (Scaling::Block, Output::Act(_), Activation::None) => Some(&FP8_BLOCK),
+fn tiles(out: &Output<'_>, activation: Activation) -> Option<&'static [HopperTile]> {
+    match (out, activation) {
+        (Output::Act(_), Activation::None) => Some(&FP8_ROW),
+        (Output::Fp8 { units: Some(_), .. }, Activation::GeluTanh) => Some(&FP8_GELU),
         _ => None,
     }
 }
@@ -107,7 +95,7 @@ pub(in crate::ops::cuda) struct Fp8Product<'a> {
 pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
     let Fp8Product { out, a, residual, split, weight, gates, .. } = product;
     let (split, [rows, columns], [_, k]) = (*split, out.shape(), a.shape());
-    let tiles = tiles(a, out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
+    let tiles = tiles(out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
     let tile = tiles.and_then(|tiles| {
         quickest(cuda, tiles, [split, rows - split], [columns, k], residual.is_some())
     });
@@ -116,12 +104,10 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
     let segments = Segments { cuda, split, rows };
     let chunk = [CHUNK_ROWS, tile.chunk_columns];
     let swizzle = tile.chunk_swizzle();
-    let (out_maps, out_scale, out_scale_stride) = match out {
-        Output::Act(out) => (segments.maps(out.as_ref(), chunk, swizzle)?, [0; 2], 0),
-        Output::Fp8 { out, .. } => {
-            let (values, scales) = (out.values.as_ref(), out.scales.as_ref());
-            let maps = segments.maps(values, chunk, swizzle)?;
-            (maps, of_segments(scales, split), scales.stride())
+    let (out_maps, units) = match out {
+        Output::Act(out) => (segments.maps(out.as_ref(), chunk, swizzle)?, None),
+        Output::Fp8 { out, units, .. } => {
+            (segments.maps(out.values.as_ref(), chunk, swizzle)?, *units)
         }
     };
     let values = weight.map(|[values, _]| values);
@@ -133,22 +119,10 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
             Some(residual) => segments.maps(*residual, chunk, swizzle)?,
             None => out_maps,
         },
-        slab_scale: match a.scaling {
-            Scaling::Row => out_maps[0],
-            Scaling::Block => cuda.tensor_map(&MapLayout {
-                element: MapElement::F32,
-                address: a.scales.cuda_address(),
-                sizes: [rows, a.scales.shape()[0]],
-                strides: [1, a.scales.stride()],
-                // Of each consumer, and of what is between its rows and 16 bytes before.
-                tile: [tile.rows / 2 + 4, 1],
-                swizzle: Swizzle::None,
-            })?,
-        },
         row_scale: of_segments(a.scales, split),
         weight_scale: weight.map(|[_, scales]| scales),
         bias: product.bias,
-        out_scale,
+        units: units.map_or(0, |units| units.cuda_address()),
         gate_table: gates.table,
         step: gates.step,
         rows: segments.lengths(OP)?,
@@ -158,8 +132,7 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
         gate_column: gates.column,
         raster_rows: tile.raster_rows,
         has_residual: i32::from(residual.is_some()),
-        out_scale_stride: int(OP, "stride", out_scale_stride)?,
-        reserved: [0; 2],
+        reserved: [0; 5],
     };
     let count = tile.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, tile.smem_bytes)?;

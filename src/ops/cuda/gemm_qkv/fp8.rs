@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::MapElement;
+use crate::device::MapLayout;
 use crate::device::Output;
 use crate::device::QuantizedQkv;
 use crate::device::QuantizedRef;
@@ -16,6 +17,7 @@ use crate::device::TensorMap;
 use crate::device::Tier;
 use crate::device::Work;
 use crate::device::operand::no_fp8;
+use crate::device::quantized_qkv::KEY_PADDING;
 use crate::error::Result;
 use crate::ops::cuda::gemm::Gates;
 use crate::ops::cuda::gemm::address_or_null;
@@ -25,6 +27,7 @@ use crate::ops::cuda::gemm::fp8::fp8_weight;
 use crate::ops::cuda::gemm::fp8::of_segments;
 use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::gemm_qkv::EPS;
+use crate::ops::cuda::gemm_qkv::Fp8Qkv;
 use crate::ops::cuda::gemm_qkv::OP;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
@@ -40,32 +43,65 @@ use crate::ops::gemm_qkv::QkvSegment;
 /// Columns of a head.
 const HEAD: usize = 128;
 
-kernel_params!(Params, 1152, {
+kernel_params!(Params, 1472, {
     0 a: [TensorMap; 2],
     256 weight: [TensorMap; 2],
     512 out: [TensorMap; 2],
     768 qk: [TensorMap; 2],
-    1024 row_scale: [u64; 2],
-    1040 weight_scale: [u64; 2],
-    1056 bias: [u64; 2],
-    1072 q_norm: [u64; 2],
-    1088 k_norm: [u64; 2],
-    1104 rope: u64,
-    1112 rows: [i32; 2],
-    1120 columns: i32,
-    1124 part: i32,
-    1128 k: i32,
-    1132 raster_rows: i32,
-    1136 eps: f32,
-    1140 inverse: [f32; 2],
-    1148 reserved: i32,
+    1024 v: [TensorMap; 2],
+    1280 row_scale: [u64; 2],
+    1296 weight_scale: [u64; 2],
+    1312 bias: [u64; 2],
+    1328 q_norm: [u64; 2],
+    1344 k_norm: [u64; 2],
+    1360 rope: u64,
+    1368 v_units: u64,
+    1376 rows: [i32; 2],
+    1384 columns: i32,
+    1388 part: i32,
+    1392 k: i32,
+    1396 raster_rows: i32,
+    1400 eps: f32,
+    1404 inverse: [f32; 2],
+    1412 reserved: [i32; 15],
 });
 
-/// Launches the kernels for `a` in e4m3. Of q, k and v, q and k go to `quantized` if it is there.
+/// Whether the kernel can store v as attention reads it: the tiles of both segments then reach to the
+/// end of its padding.
+pub(super) fn stores_values(segments: &[QkvSegment<'_>]) -> bool {
+    matches!(segments, [_]) || segments[0].rows.end.is_multiple_of(KEY_PADDING)
+}
+
+/// Maps of v `[H Dh, S padded]`, of each segment's keys.
+fn value_maps(
+    cuda: &Cuda,
+    qkv: &QuantizedQkv,
+    width: usize,
+    [split, rows]: [usize; 2],
+) -> Result<[TensorMap; 2]> {
+    let [_, _, padded] = qkv.v.shape();
+    let map = |first: usize, keys: usize| {
+        cuda.tensor_map(&MapLayout {
+            element: MapElement::Byte,
+            address: qkv.v.cuda_address() + first as u64,
+            sizes: [keys, width],
+            strides: [1, padded],
+            tile: [CHUNK_ROWS, HEAD],
+            swizzle: Swizzle::Bytes64,
+        })
+    };
+    // A segment without rows is never stored, but its map has to be one.
+    if split == 0 || split == rows {
+        return map(0, padded).map(|map| [map, map]);
+    }
+    Ok([map(0, split)?, map(split, padded - split)?])
+}
+
+/// Launches the kernels for `a` in e4m3. q, k and v go to `quantized` if it is there.
 pub(super) fn gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
-    quantized: Option<&QuantizedQkv>,
+    quantized: Option<Fp8Qkv<'_>>,
     mlp: Option<&Output<'_>>,
     a: QuantizedRef<'_>,
     segments: &[QkvSegment<'_>],
@@ -90,11 +126,14 @@ pub(super) fn gemm_qkv(
     let segments = Segments { cuda, split, rows };
     let chunk = [CHUNK_ROWS, FP8_QKV.chunk_columns];
     let out = segments.maps(qkv.matrix_of(rows), chunk, FP8_QKV.chunk_swizzle())?;
-    let (entry, qk, scales) = match quantized {
-        None => (FP8_QKV.kernel, out, [1.0; 2]),
-        Some(QuantizedQkv { qk, qk_scales, .. }) => {
-            let qk = segments.maps(qk.matrix_of(rows), [CHUNK_ROWS, HEAD], Swizzle::Bytes128)?;
-            ("gemm_qkv_fp8_sm90_128x256_e4m3", qk, *qk_scales)
+    let (entry, qk, v, scales, units) = match quantized {
+        None => (FP8_QKV.kernel, out, out, [1.0; 2], 0),
+        Some((quantized, units)) => {
+            let qk = quantized.qk.matrix_of(rows);
+            let qk = segments.maps(qk, [CHUNK_ROWS, HEAD], Swizzle::Bytes128)?;
+            let v = value_maps(cuda, quantized, part, [split, rows])?;
+            let entry = "gemm_qkv_fp8_sm90_128x256_e4m3";
+            (entry, qk, v, quantized.qk_scales, units.cuda_address())
         }
     };
     let params = Params {
@@ -102,12 +141,14 @@ pub(super) fn gemm_qkv(
         weight: weight_maps(cuda, MapElement::Byte, values, [columns, k], FP8_QKV.columns)?,
         out,
         qk,
+        v,
         row_scale: of_segments(a.scales, split),
         weight_scale: weight.map(|[_, scales]| scales),
         bias,
         q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
         k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
         rope: rope.cuda_address(),
+        v_units: units,
         rows: segments.lengths(OP)?,
         columns: int(OP, "columns", columns)?,
         part: int(OP, "columns", part)?,
@@ -115,7 +156,7 @@ pub(super) fn gemm_qkv(
         raster_rows: FP8_QKV.raster_rows,
         eps: EPS,
         inverse: scales.map(|scale| 1.0 / scale),
-        reserved: 0,
+        reserved: [0; 15],
     };
     let count = FP8_QKV.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, FP8_QKV.smem_bytes)?;
@@ -127,17 +168,8 @@ pub(super) fn gemm_qkv(
         0 => 0,
         address => address + (columns * bytes) as u64,
     };
-    fp8::gemm(
-        cuda,
-        &Fp8Product {
-            out,
-            a,
-            residual: None,
-            split,
-            weight: weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]),
-            bias: bias.map(|address| behind(address, 4)),
-            gates: Gates::NONE,
-            activation: Activation::GeluTanh,
-        },
-    )
+    let weight = weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]);
+    let bias = bias.map(|address| behind(address, 4));
+    let (residual, gates, activation) = (None, Gates::NONE, Activation::GeluTanh);
+    fp8::gemm(cuda, &Fp8Product { out, a, residual, split, weight, bias, gates, activation })
 }

@@ -14,7 +14,6 @@ use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::int;
 use crate::ops::cuda::tile::hopper::fp8::FP8_ATTENTION;
-use crate::ops::cuda::tile::hopper::fp8::FP8_BLOCK;
 use crate::ops::cuda::tile::hopper::fp8::FP8_GELU;
 use crate::ops::cuda::tile::hopper::fp8::FP8_QKV;
 use crate::ops::cuda::tile::hopper::fp8::FP8_ROW;
@@ -163,7 +162,7 @@ pub(in crate::ops::cuda) const QKV: HopperTile = HopperTile {
 impl HopperTile {
     /// How a chunk's rows lie in shared memory.
     pub(in crate::ops::cuda) fn chunk_swizzle(&self) -> Swizzle {
-        if self.chunk_columns == 48 { Swizzle::None } else { Swizzle::Bytes128 }
+        if [48, 96].contains(&self.chunk_columns) { Swizzle::None } else { Swizzle::Bytes128 }
     }
 
     /// Cluster tiles that cover the rows of each segment and the columns.
@@ -198,7 +197,7 @@ pub(in crate::ops) fn describe() -> Vec<String> {
              raster {raster_rows:>2}  {reason}"
         )
     };
-    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain(&FP8_BLOCK).chain([&FP8_QKV, &FP8_ATTENTION]);
+    let fp8 = FP8_ROW.iter().chain(&FP8_GELU).chain([&FP8_QKV, &FP8_ATTENTION]);
     let tiles = GEMM.iter().chain([&QKV]).chain(&CONV2D).chain([&ATTENTION]).chain(fp8);
     tiles.map(line).collect()
 }

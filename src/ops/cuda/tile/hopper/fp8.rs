@@ -42,33 +42,19 @@ pub(in crate::ops::cuda) const FP8_ROW: [HopperTile; 3] = [
     },
 ];
 
-/// Of the same with GELU, to e4m3 with scales of blocks.
-pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 2] = [
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x128_gelu",
-        rows: 128,
-        columns: 128,
-        stages: 6,
-        smem_bytes: 216_240,
-        chunk_columns: 128,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "its consumers take turns: GELU and quantising are hidden",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_128x256_gelu",
-        rows: 128,
-        columns: 256,
-        stages: 4,
-        smem_bytes: 232_096,
-        chunk_columns: 128,
-        raster_rows: 12,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "least bytes a product",
-    },
-];
+/// Of the same with GELU, to e4m3 in units.
+pub(in crate::ops::cuda) const FP8_GELU: [HopperTile; 1] = [HopperTile {
+    kernel: "gemm_fp8_sm90_128x192_gelu",
+    rows: 128,
+    columns: 192,
+    stages: 4,
+    smem_bytes: 194_224,
+    chunk_columns: 96,
+    raster_rows: 9,
+    activations: &[],
+    finishing: [0, 0],
+    reason: "its consumers take turns: GELU and quantising are hidden",
+}];
 
 /// Of `gemm_qkv` over e4m3.
 pub(in crate::ops::cuda) const FP8_QKV: HopperTile = HopperTile {
@@ -83,34 +69,6 @@ pub(in crate::ops::cuda) const FP8_QKV: HopperTile = HopperTile {
     finishing: [0, 0],
     reason: "two whole heads, so that a row's norm is in four neighbouring lanes",
 };
-
-/// Of `gemm` over e4m3 with scales of blocks, to bf16.
-pub(in crate::ops::cuda) const FP8_BLOCK: [HopperTile; 2] = [
-    HopperTile {
-        kernel: "gemm_fp8_sm90_256x128_block",
-        rows: 256,
-        columns: 128,
-        stages: 4,
-        smem_bytes: 219_264,
-        chunk_columns: 64,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "room in registers for the sums of a block beside those of all",
-    },
-    HopperTile {
-        kernel: "gemm_fp8_sm90_256x144_block",
-        rows: 256,
-        columns: 144,
-        stages: 4,
-        smem_bytes: 223_488,
-        chunk_columns: 48,
-        raster_rows: 9,
-        activations: &[],
-        finishing: [0, 0],
-        reason: "covers 4608 x 3072 in exactly three waves of 132 blocks",
-    },
-];
 
 /// Of `attention` over e4m3, to bf16; keys are also what a bulk copy brings of a channel of v.
 pub(in crate::ops::cuda) const FP8_ATTENTION: HopperTile = HopperTile {
