@@ -15,11 +15,11 @@ use flux_rt::model::plan::BlockPlans;
 use flux_rt::model::plan::DoublePlan;
 use flux_rt::model::plan::Precision;
 use flux_rt::model::plan::SinglePlan;
+use flux_rt::model::weights::blocks::DoubleBlockWeights;
+use flux_rt::model::weights::blocks::SingleBlockWeights;
+use flux_rt::model::weights::blocks::StreamWeights;
 use flux_rt::model::weights::elastic::ElasticLinear;
-use flux_rt::model::weights::elastic::Units;
-use flux_rt::model::weights::flux::DoubleBlockWeights;
-use flux_rt::model::weights::flux::SingleBlockWeights;
-use flux_rt::model::weights::flux::StreamWeights;
+use flux_rt::model::weights::units::Units;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
 

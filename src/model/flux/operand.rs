@@ -13,7 +13,7 @@ use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::plan::Precision;
-use crate::model::weights::elastic::Units;
+use crate::model::weights::units::Units;
 use crate::ops::attention::Mask;
 use crate::ops::attention::attention;
 use crate::ops::attention::attention_fp8;

@@ -10,7 +10,7 @@ use crate::model::flux::BlockOutput;
 use crate::model::flux::Prepared;
 use crate::model::flux::Scratch;
 use crate::model::plan::SinglePlan;
-use crate::model::weights::flux::SingleBlockWeights;
+use crate::model::weights::blocks::SingleBlockWeights;
 use crate::ops::gemm::Segment;
 use crate::ops::gemm_qkv::QkvSegment;
 use crate::ops::gemm_qkv::gemm_qkv;

@@ -1,14 +1,11 @@
 //! Linear layers of the blocks, in each precision that a loaded plan asks for.
 
-use std::ops::Range;
-
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Matrix;
 use crate::device::Quantized;
 use crate::device::Scaling;
 use crate::device::Tensor;
-use crate::device::e4m3;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
@@ -16,7 +13,6 @@ use crate::model::plan::BlockPlans;
 use crate::model::plan::DoublePlan;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
-use crate::model::weights::tensor_source::TensorSource;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 use crate::ops::quantize::quantize;
@@ -136,7 +132,7 @@ impl ElasticLinear {
 }
 
 /// A weight as an op reads it; `wide` holds it where it has to be widened.
-fn as_act<'a>(weight: &'a Weight, wide: &'a mut Vec<f32>) -> Result<Matrix<'a, Act>> {
+pub(super) fn as_act<'a>(weight: &'a Weight, wide: &'a mut Vec<f32>) -> Result<Matrix<'a, Act>> {
     let [rows, columns] = weight.shape();
     match weight {
         Weight::F32(weight) => Ok(Matrix::new(weight.host(), rows, columns)),
@@ -155,7 +151,7 @@ fn as_act<'a>(weight: &'a Weight, wide: &'a mut Vec<f32>) -> Result<Matrix<'a, A
 }
 
 /// Where names and shapes alone are checked, there are no weights.
-fn is_empty(linear: &Linear) -> bool {
+pub(super) fn is_empty(linear: &Linear) -> bool {
     linear.weight.shape() == [0, 0]
 }
 
@@ -174,75 +170,10 @@ fn quantized(linear: &Linear, inputs: Option<&[f32]>) -> Result<Linear> {
     Ok(Linear { weight: Weight::Fp8(values), bias })
 }
 
-/// In which units a layer's output is kept in e4m3.
-///
-/// A unit is a power of two near the output's standard deviation for inputs of root mean square 1, as
-/// LayerNorm leaves them, told from the weight alone. e4m3 has its three bits from 1/64 to 448 units:
-/// where exactly a number lies there changes nothing, so nothing has to be measured for each picture.
-#[derive(Debug)]
-pub struct Units {
-    /// `[D]`: of v.
-    pub v: Tensor<f32, 1>,
-    /// `[D]`: of the attention's output, a mean of v, and so the smaller the more keys it is of.
-    pub attention: Tensor<f32, 1>,
-    /// `[M]`: of the MLP's hidden layer.
-    pub mlp: Tensor<f32, 1>,
-}
-
-/// The same while weights are loaded.
-pub(super) struct HostUnits {
-    pub(super) v: Vec<f32>,
-    pub(super) mlp: Vec<f32>,
-}
-
-impl HostUnits {
-    /// A quarter of v's.
-    pub(super) fn attention(&self) -> Vec<f32> {
-        self.v.iter().map(|unit| ATTENTION_UNIT * unit).collect()
-    }
-
-    /// On the device of `near`.
-    pub(super) fn placed(&self, source: &mut impl TensorSource, near: &Linear) -> Result<Units> {
-        Ok(Units {
-            v: source.constants(&self.v, near)?,
-            attention: source.constants(&self.attention(), near)?,
-            mlp: source.constants(&self.mlp, near)?,
-        })
-    }
-}
-
-/// Attention's units by v's.
-const ATTENTION_UNIT: f32 = 0.25;
-/// A normal weight row's largest magnitude by its standard deviation, of some thousand weights.
-const LARGEST_BY_DEVIATION: f32 = 3.7;
-
-/// The units of the outputs `rows` of layers that take turns: the larger ones.
-pub(super) fn units(linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
-    let mut sizes = vec![f32::MIN_POSITIVE; rows.len()];
-    for linear in linears.iter().filter(|linear| !is_empty(linear)) {
-        let [_, columns] = linear.weight.shape();
-        let mut wide = Vec::new();
-        let weight = as_act(&linear.weight, &mut wide)?.rows(rows.clone());
-        let mut values = Quantized::empty(&linear.weight.device(), weight.shape(), Scaling::Row)?;
-        quantize(values.view_mut(), weight, None)?;
-        let scales = values.to_device(&Device::Cpu)?;
-        let by_scale = e4m3::MAX / LARGEST_BY_DEVIATION * (columns as f32).sqrt();
-        for (size, scale) in sizes.iter_mut().zip(scales.view().scales.row(0)) {
-            *size = size.max(scale * by_scale);
-        }
-        if let Some(bias) = &linear.bias {
-            let bias = bias.to_host()?;
-            for (size, bias) in sizes.iter_mut().zip(&bias.host()[rows.clone()]) {
-                *size = size.max(bias.abs());
-            }
-        }
-    }
-    Ok(sizes.into_iter().map(|size| size.log2().floor().exp2()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::e4m3;
 
     /// The numbers that a layer multiplies are its input's values times their units.
     #[test]
@@ -265,19 +196,5 @@ mod tests {
                 assert!((e4m3::to_f32(byte) * scale / expected - 1.0).abs() < 0.07, "row {row}");
             }
         }
-    }
-
-    #[test]
-    fn units_are_powers_of_two_near_the_outputs_size() {
-        let linear = |size: f32, bias: f32| Linear {
-            weight: Weight::F32(Tensor::from_host([2, 4], [[0.1; 4], [size; 4]].concat())),
-            bias: Some(Tensor::from_host([2], vec![0.0, bias])),
-        };
-        // 1 * sqrt(4) / 3.7 is 0.54.
-        let of = |linears: &[&Linear]| units(linears, 1..2).unwrap();
-        assert_eq!(of(&[&linear(1.0, 0.0)]), [0.5]);
-        assert_eq!(of(&[&linear(1.0, 0.0), &linear(2.0, 0.1)]), [1.0]);
-        assert_eq!(of(&[&linear(0.0, 5.0)]), [4.0]);
-        assert!(of(&[&linear(0.0, 0.0)])[0] > 0.0);
     }
 }

@@ -4,6 +4,7 @@
 //! names, [`reader`] checks them, `fuse` joins and converts them ([`dtype`]); the other files say
 //! what each network holds. `counter` tells how many bytes that is. `infer` tells a config from the shapes of a file that comes without one.
 
+pub mod blocks;
 pub mod checkpoint;
 pub mod clip;
 pub(crate) mod counter;
@@ -19,4 +20,5 @@ pub(crate) mod shards;
 pub(crate) mod synthetic;
 pub mod t5;
 pub mod tensor_source;
+pub mod units;
 pub mod vae;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
-use crate::model::weights::elastic::units;
+use crate::model::weights::units::units;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
