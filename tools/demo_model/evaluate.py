@@ -8,7 +8,6 @@ request, `elastic.json` into the model folder.
 
 import argparse
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch
 from PIL import Image
 
 from autoencoder import to_bytes
-from data import Dataset, article
+from captions import draw_captions
+from data import Dataset
 from pipeline import ModelFolder
 from train import WIDTHS
 
-SEED = 5
 EXAMPLE_PROMPT = "a red apple"
 SHEET = [
     "a red apple", "a dog", "a pizza", "a rocket", "a sunflower", "an airplane",
@@ -42,18 +41,6 @@ class Nearest:
         """For each picture the index of the nearest training picture, and the PSNR to it in dB."""
         distance, index = torch.cdist(generated.flatten(1).float(), self.pictures).min(dim=1)
         return index.tolist(), 20 * torch.log10(255 * self.pictures.shape[1] ** 0.5 / distance)
-
-
-def draw_captions(dataset, count):
-    """Captions over all subjects, half with a style; with each, which training pictures count as right."""
-    rng = random.Random(SEED)
-    captions = []
-    for record in rng.sample(dataset.records, min(count, len(dataset.records))):
-        subject, style = record["subject"], record["style"]
-        styled = style == "line" or rng.random() < 0.5
-        caption = f"{article(subject)} {subject}" if rng.random() < 0.5 else subject
-        captions.append((caption + f", {style} style" if styled else caption, subject, style if styled else None))
-    return captions
 
 
 def retrieval(model, nearest, captions, reference=None, **options):
