@@ -7,6 +7,7 @@ use crate::cache::CacheLog;
 use crate::device::Act;
 use crate::device::Device;
 use crate::device::Tensor;
+use crate::device::Tier;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
 use crate::error::Error;
@@ -128,6 +129,24 @@ impl Engine {
     #[must_use]
     pub fn device_name(&self) -> String {
         self.components.device.name().to_owned()
+    }
+
+    /// Which kernels of the GPU run where an op has several; none on the CPU.
+    #[must_use]
+    pub fn tier(&self) -> Option<&'static str> {
+        match &self.components.device {
+            Device::Cpu => None,
+            Device::Cuda(cuda) => match cuda.tier() {
+                Tier::Sm90 => Some("sm90"),
+                Tier::Portable => Some("portable"),
+            },
+        }
+    }
+
+    /// Parts of the mode that run in [`Self::dtype`] and at full width, for want of kernels.
+    #[must_use]
+    pub fn lowered(&self) -> &[&'static str] {
+        &self.lowered
     }
 
     /// The dtype that `auto` became.

@@ -54,8 +54,14 @@ pub struct Metadata {
     pub dtype: String,
     /// What computed it: `cpu` or the GPU's name.
     pub device: String,
+    /// Which kernels of the GPU: `sm90`, or `portable`, those of every card; none on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
     /// The elastic mode.
     pub mode: String,
+    /// Parts of the mode that ran in `dtype` and at full width, for want of kernels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<String>,
     /// The cache: `none`, a preset, or `custom`.
     pub cache: String,
     /// Every option of the cache and what it decided; none without a cache.
@@ -164,7 +170,9 @@ mod tests {
             rng_grid: Some(1056),
             dtype: "bf16".to_owned(),
             device: "cpu".to_owned(),
+            tier: Some("sm90".to_owned()),
             mode: "XL".to_owned(),
+            lowered: vec!["attention".to_owned()],
             cache: "none".to_owned(),
             cache_record: None,
             max_sequence_length: 64,
