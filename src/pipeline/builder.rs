@@ -111,7 +111,7 @@ impl EngineBuilder {
         check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
-        let (plan, lowered) = plan(&self.mode, &device, &configs.flux)?;
+        let (plan, lowered) = plan(&self.mode, &device, &files, &configs.flux)?;
         let plans = [plan.blocks.clone()];
         if let Device::Cuda(cuda) = &device {
             let weights = configs.weight_bytes(precision.weights, &plans)?;

@@ -1,27 +1,36 @@
 //! What a mode means for a model on a device.
 
+use std::path::Path;
+
 use crate::device::Device;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
 use crate::elastic::file;
+use crate::error::Error;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::plan::BlockPlans;
 use crate::model::plan::Precision;
 use crate::model::plan::Width;
+use crate::model::source::ModelFiles;
 
 /// The plan of a mode as `device` runs it, and the parts that it runs in bf16 and at full width though
 /// the plan says otherwise, for want of a kernel.
 ///
 /// # Errors
-/// Those of a plan file.
+/// Those of a plan file, one for another transformer among them.
 pub(super) fn plan(
     mode: &Mode,
     device: &Device,
+    files: &ModelFiles,
     config: &FluxConfig,
 ) -> Result<(Plan, Vec<&'static str>)> {
     let mut plan = match mode {
-        Mode::Plan(path) => file::read(path, config)?,
+        Mode::Plan(path) => {
+            let plan = file::read(path, config)?;
+            check_model(&plan, path, files)?;
+            plan
+        }
         mode => {
             let blocks = [config.num_layers, config.num_single_layers];
             // Every mode but a file is built in.
@@ -42,6 +51,22 @@ pub(super) fn plan(
     };
     let lowered = lower(&mut plan.blocks, kernels);
     Ok((plan, lowered))
+}
+
+/// Fails if the plan was made for another transformer: what it says of losses is not true of this one.
+fn check_model(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
+    let Some(expected) = &plan.model else { return Ok(()) };
+    let found = files.transformer_digest()?;
+    if found.as_ref() == Some(expected) {
+        return Ok(());
+    }
+    let found = found.unwrap_or_else(|| "a model without files".into());
+    Err(Error::Config {
+        path: path.to_owned(),
+        field: "model".into(),
+        expected: format!("a plan for this transformer, {found}"),
+        actual: format!("one for {expected}; make a plan for this one, or take out `model`"),
+    })
 }
 
 /// What a device can compute in e4m3.

@@ -13,6 +13,7 @@ mod machine;
 mod mistakes;
 mod outputs;
 mod pictures;
+mod plans;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

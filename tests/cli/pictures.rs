@@ -9,7 +9,7 @@ use crate::Desk;
 use crate::golden;
 
 /// Pixels and settings of a picture.
-fn read(desk: &Desk, name: &str) -> (Vec<u8>, Metadata) {
+pub(crate) fn read(desk: &Desk, name: &str) -> (Vec<u8>, Metadata) {
     let path = desk.path(name);
     let (image, texts) = decode_png(&files::map(&path).unwrap(), &path).unwrap();
     let json = texts.iter().find(|(keyword, _)| keyword == JSON_KEYWORD).unwrap();

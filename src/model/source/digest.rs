@@ -1,4 +1,4 @@
-//! SHA-256 of the weight files, for the metadata of pictures.
+//! SHA-256 of the weight files, for the metadata of pictures and for plans.
 
 use std::path::Path;
 
@@ -27,8 +27,30 @@ impl ModelFiles {
     /// # Errors
     /// If a file cannot be read.
     pub fn digests(&self) -> Result<Vec<WeightsDigest>> {
+        self.digests_of(&Component::ALL)
+    }
+
+    /// What a plan knows the transformer by: the SHA-256 of its file, of several files that of lines
+    /// `name digest` in the order of the names. None without files.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn transformer_digest(&self) -> Result<Option<String>> {
+        let mut files = self.digests_of(&[Component::Transformer])?;
+        files.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(match files.as_slice() {
+            [] => None,
+            [one] => Some(one.sha256.clone()),
+            several => {
+                let line = |file: &WeightsDigest| format!("{} {}\n", file.file, file.sha256);
+                Some(hex(&Sha256::digest(several.iter().map(line).collect::<String>())))
+            }
+        })
+    }
+
+    fn digests_of(&self, components: &[Component]) -> Result<Vec<WeightsDigest>> {
         let mut files: Vec<(Component, File)> = Vec::new();
-        for component in Component::ALL {
+        for &component in components {
             for file in self.component(component).files()? {
                 if !files.iter().any(|(_, other)| *other == file) {
                     files.push((component, file));
