@@ -28,19 +28,33 @@ pub(crate) fn difference(
         return Err(format!("{} elements, expected {}", actual.len(), expected.len()));
     }
     let (mut error, mut norm) = (0.0, 0.0);
+    // How far beyond the tolerance, and where.
+    let (mut beyond, mut worst) = (0, (0.0, 0));
     for (index, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
         if !actual.is_finite() || !expected.is_finite() {
             return Err(format!("element {index} is {actual}, expected {expected}"));
         }
         let (actual, expected) = (f64::from(actual), f64::from(expected));
         let distance = (actual - expected).abs();
-        if distance > tolerance.atol + tolerance.rtol * expected.abs() {
-            return Err(format!("element {index} is {actual}, expected {expected}"));
+        let excess = distance - (tolerance.atol + tolerance.rtol * expected.abs());
+        if excess > 0.0 {
+            beyond += 1;
+            if excess > worst.0 {
+                worst = (excess, index);
+            }
         }
         error += distance * distance;
         norm += expected * expected;
     }
     let l2 = if norm > 0.0 { (error / norm).sqrt() } else { error.sqrt() };
+    if beyond > 0 {
+        let (index, len) = (worst.1, actual.len());
+        return Err(format!(
+            "element {index} is {}, expected {}, the worst of {beyond} in {len} beyond the tolerance; \
+             relative L2 error {l2:e}",
+            actual[index], expected[index]
+        ));
+    }
     if l2 <= tolerance.l2 { Ok(()) } else { Err(format!("relative L2 error {l2:e}")) }
 }
 

@@ -255,7 +255,7 @@ fn fp8_finds_each_key_where_it_lies() {
 }
 
 /// Sums in another order, and probabilities that are rounded relative to what was the largest so far.
-const FP8: Tolerance = Tolerance { atol: 2.5e-2, rtol: 3e-2, l2: 1.5e-2 };
+const FP8: Tolerance = Tolerance { atol: 6e-2, rtol: 3e-2, l2: 1.5e-2 };
 
 /// Operands of the GPU's kernel, whose scores are of size 2, and of the last keys `rise` times that.
 #[expect(clippy::cast_precision_loss, reason = "a few thousand keys")]

@@ -28,7 +28,7 @@ fn parts(quantized: QuantizedRef<'_>) -> (Vec<u8>, Vec<f32>) {
 }
 
 fn units(device: &Device, columns: usize) -> Tensor<f32, 1> {
-    let units = (0_u8..).map(|index| f32::from(index % 7) - 3.0).map(f32::exp2);
+    let units = (-3_i8..=3).map(|exponent| f32::from(exponent).exp2());
     gpu::to(device, Tensor::from_host([columns], units.cycle().take(columns).collect()))
 }
 

@@ -32,8 +32,6 @@ pub(crate) enum MapElement {
     Byte,
     /// bf16.
     Bf16,
-    /// f32.
-    F32,
 }
 
 impl MapElement {
@@ -42,7 +40,6 @@ impl MapElement {
         match self {
             Self::Byte => 1,
             Self::Bf16 => 2,
-            Self::F32 => 4,
         }
     }
 }
@@ -98,7 +95,6 @@ impl Cuda {
         let element = match element {
             MapElement::Byte => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT8,
             MapElement::Bf16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-            MapElement::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
         };
         let sizes = sizes.map(|size| size as u64);
         // In bytes, and without that of the innermost dimension.

@@ -132,19 +132,19 @@ fn cuda_fp8_agrees_with_the_oracle() {
     let tolerance = Tolerance { atol: 3e-2, rtol: 3e-2, l2: 8e-3 };
     let small =
         [([1, 0], 16, 16), ([63, 2], 80, 144), ([130, 257], 400, 272), ([512, 700], 272, 3072)];
-    let real = [([512, 4096], 3072, 3072), ([4608, 0], 3072, 15_360), ([512, 4096], 3072, 12_288)];
-    let real = real.into_iter().filter(|_| !gpu.small());
-    for (rows, n, k) in small.into_iter().chain(real) {
-        for scaling in [Scaling::Row, Scaling::Units] {
-            for gated in [false, true] {
-                let shape = Fp8Shape { rows, n, k, scaling, gated, gelu: false };
-                gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
-                    let mut out = Tensor::<Act, 2>::empty(device, [rows[0] + rows[1], n]).unwrap();
-                    fp8_product(device, shape, &mut out.matrix_mut().into()).unwrap();
-                    gpu::host(out).into_iter().map(|value| value / size(k)).collect()
-                });
-            }
-        }
+    // More tiles than multiprocessors, and no more rows than that takes: the oracle is slow.
+    let real = [([512, 1536], 3072, 3072), ([2048, 0], 3072, 15_360), ([512, 1536], 3072, 12_288)];
+    let ways = [Scaling::Row, Scaling::Units].map(|scaling| [(scaling, false), (scaling, true)]);
+    let small =
+        small.into_iter().flat_map(|shape| ways.concat().into_iter().map(move |way| (shape, way)));
+    let real = real.into_iter().map(|shape| (shape, (Scaling::Units, true)));
+    for ((rows, n, k), (scaling, gated)) in small.chain(real.filter(|_| !gpu.small())) {
+        let shape = Fp8Shape { rows, n, k, scaling, gated, gelu: false };
+        gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
+            let mut out = Tensor::<Act, 2>::empty(device, [rows[0] + rows[1], n]).unwrap();
+            fp8_product(device, shape, &mut out.matrix_mut().into()).unwrap();
+            gpu::host(out).into_iter().map(|value| value / size(k)).collect()
+        });
     }
 }
 
@@ -152,7 +152,7 @@ fn cuda_fp8_agrees_with_the_oracle() {
 fn cuda_fp8_quantises_gelu_as_the_oracle() {
     let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
     let small = [([1, 0], 16, 16), ([63, 2], 256, 144), ([130, 257], 400, 272)];
-    let real = [([512, 4096], 12_288, 3072)].into_iter().filter(|_| !gpu.small());
+    let real = [([512, 512], 12_288, 3072)].into_iter().filter(|_| !gpu.small());
     let tolerance = Tolerance { atol: 6e-2, rtol: 0.14, l2: 2e-2 };
     for (rows, n, k) in small.into_iter().chain(real) {
         let shape = Fp8Shape { rows, n, k, scaling: Scaling::Row, gated: false, gelu: true };
