@@ -17,47 +17,14 @@
  * capability 8.6, 8.9, 12.0). */
 
 #include "common/attention_tile.cuh"
-#include "common/cp_async.cuh"
 #include "common/shared_memory.cuh"
 #include "common/softmax.cuh"
+#include "common/tile_ring.cuh"
 
 #include <cstddef>
 #include <cstdint>
 
 namespace flux_rt {
-
-// Tiles of K and V that pass through STAGES shared buffers; `load` fills the next one. One barrier
-// a tile: after it all threads have the oldest tile, and are done with the one before, whose buffer
-// the next load takes.
-template <int STAGES, int TILE_BYTES, class Load> class TileRing {
-    uint8_t *const ring;
-    const Load load;
-    int read = 0, write = 0;
-
-    __device__ __forceinline__ void load_next() {
-        load(ring + write * TILE_BYTES);
-        cp_async_commit(); // also when nothing is left to load: the count of groups goes on
-        write = write + 1 == STAGES ? 0 : write + 1;
-    }
-
-  public:
-    // The first group takes in the copies that the caller started before.
-    __device__ __forceinline__ TileRing(uint8_t *ring, const Load &load) : ring(ring), load(load) {
-#pragma unroll
-        for (int i = 0; i < STAGES - 1; ++i) {
-            load_next();
-        }
-    }
-
-    __device__ __forceinline__ const uint8_t *take() {
-        cp_async_wait<STAGES - 2>();
-        __syncthreads();
-        load_next();
-        const uint8_t *const tile = ring + read * TILE_BYTES;
-        read = read + 1 == STAGES ? 0 : read + 1;
-        return tile;
-    }
-};
 
 // Heads of up to HEAD_DIM channels: 128 queries, KEYS keys at a time. Four warps of 32 queries
 // each: with 16 a warp every K and V tile would be read twice as often, and an H100 SM's shared
@@ -90,7 +57,7 @@ __device__ __forceinline__ void attention(const AttentionParams &params) {
 
     load_tile<Tile::QUERIES, HEAD_DIM, Tile::THREADS, ANY_SIZE>(q_tile, head_rows(params, 0),
                                                                 first_query, 0);
-    HeadRows source = head_rows(params, 1);
+    HeadRows<const __nv_bfloat16> source = head_rows(params, 1);
     const __nv_bfloat16 *const k = source.data, *const v = head_rows(params, 2).data;
     int load_key = 0;
     bool load_v = false;
@@ -106,7 +73,7 @@ __device__ __forceinline__ void attention(const AttentionParams &params) {
     TileRing<Tile::STAGES, Tile::TILE_BYTES, decltype(load)> ring(ring_bytes, load);
     const uint32_t q_address = rows_first<ROW_BYTES>(q_tile, warp_row, 0);
     float out[2][FRAGMENTS][4] = {};
-    SoftmaxRows rows;
+    SoftmaxRows<Bf16Probabilities> rows;
 #pragma unroll 1
     for (int key = 0; key < keys; key += Tile::KEYS) {
         float scores[2][Tile::KEYS / 8][4] = {};
@@ -146,8 +113,8 @@ __device__ __forceinline__ void attention(const AttentionParams &params) {
         store_fragments<ROW_BYTES>(q_tile, warp_row, n, out[0][n], out[1][n]);
     }
     __syncwarp();
-    store_rows<ROW_BYTES, 32, ANY_SIZE>(params, q_tile, warp_row, 32, first_query + warp_row, 0,
-                                        lane);
+    store_rows<ROW_BYTES, 32, ANY_SIZE>(out_rows(params), q_tile, warp_row, 32,
+                                        first_query + warp_row, 0, lane);
 }
 
 // Heads of up to 512 channels, in slices of 64: 64 queries, KEYS keys at a time. Eight warps,
@@ -197,7 +164,7 @@ __device__ __forceinline__ void attention_wide(const AttentionParams &params) {
     const int first_query = static_cast<int>(blockIdx.x) * Tile::QUERIES;
     const int slices = (params.head_dim + Tile::SLICE - 1) / Tile::SLICE;
 
-    HeadRows source = head_rows(params, 0);
+    HeadRows<const __nv_bfloat16> source = head_rows(params, 0);
     for (int slice = 0; slice < slices; ++slice) {
         load_tile<Tile::QUERIES, Tile::SLICE, Tile::THREADS, false>(
             q_tile + slice * Tile::Q_SLICE_BYTES, source, first_query, slice * Tile::SLICE);
@@ -223,7 +190,7 @@ __device__ __forceinline__ void attention_wide(const AttentionParams &params) {
     const float unit = params.scale * LOG2_E;
     // Fragments 2 s and 2 s + 1 are channels 64 s + 16 warp_column + 0..15.
     float out[2][2 * Tile::SLICES][4] = {};
-    SoftmaxRows rows;
+    SoftmaxRows<Bf16Probabilities> rows;
 #pragma unroll 1
     for (int key = 0; key < params.seq; key += Tile::KEYS) {
         float scores[2][WARP_KEYS / 8][4] = {};
@@ -294,9 +261,9 @@ __device__ __forceinline__ void attention_wide(const AttentionParams &params) {
     }
     __syncthreads();
     for (int slice = 0; slice < slices; ++slice) {
-        store_rows<ROW_BYTES, Tile::THREADS, false>(params, q_tile + slice * Tile::Q_SLICE_BYTES, 0,
-                                                    Tile::QUERIES, first_query, slice * Tile::SLICE,
-                                                    threadIdx.x);
+        store_rows<ROW_BYTES, Tile::THREADS, false>(
+            out_rows(params), q_tile + slice * Tile::Q_SLICE_BYTES, 0, Tile::QUERIES, first_query,
+            slice * Tile::SLICE, threadIdx.x);
     }
 }
 

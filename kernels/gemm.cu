@@ -15,8 +15,7 @@
 
 #include "common/activation.cuh"
 #include "common/bf16.cuh"
-#include "common/epilogue.cuh"
-#include "common/multiply.cuh"
+#include "common/linear.cuh"
 #include "common/tile.cuh"
 
 #include <cstddef>
@@ -196,24 +195,6 @@ class DifferenceEpilogue {
     }
 };
 
-template <class Tile, class Epilogue>
-__device__ __forceinline__ void gemm(const GemmParams &params) {
-    const TilePosition at = tile_position<Tile>(blockIdx.x, {params.rows, params.split},
-                                                tiles(params.columns, Tile::N), params.raster_rows);
-    const int first_column = at.tile_n * Tile::N;
-
-    MatrixLoader<Tile, Tile::M> a(params.a + static_cast<int64_t>(at.row) * params.a_stride,
-                                  params.a_stride, at.row_end - at.row, params.k);
-    MatrixLoader<Tile, Tile::N> b(params.weight[at.segment] +
-                                      static_cast<int64_t>(first_column) * params.weight_stride,
-                                  params.weight_stride, params.columns - first_column, params.k);
-    Sums<Tile> sums;
-    multiply<Tile>(sums, a, b, tiles(params.k, Tile::K));
-
-    const int column = first_column + epilogue_column<Tile>();
-    for_each_row<Tile>(sums, Epilogue(params, at, column));
-}
-
 // Warps of 64x64 where the tile is large: a K step of 16 reads (64 + 64) x 32 bytes of shared
 // memory for 65,536 products, two thirds of the bytes that warps of 64x32 need. Estimated, not
 // measured: on Hopper 64x32 would need about 120 of the 128 bytes a clock that shared memory gives.
@@ -231,7 +212,7 @@ static_assert(Gemm128x256::THREADS == 256 && Gemm128x256::SHARED_BYTES == 98304,
                                                  flux_rt::tile::BLOCKS_PER_SM)                     \
         name(const __grid_constant__ flux_rt::GemmParams params) {                                 \
         using namespace flux_rt;                                                                   \
-        gemm<tile, epilogue>(params);                                                              \
+        linear_block<tile, epilogue>(params);                                                      \
     }
 
 GEMM_ENTRY(gemm_64x64_none, Gemm64x64, LinearEpilogue<Activation::None>)

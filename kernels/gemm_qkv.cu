@@ -15,6 +15,7 @@
 #include "common/bf16.cuh"
 #include "common/epilogue.cuh"
 #include "common/multiply.cuh"
+#include "common/qkv_part.cuh"
 #include "common/tile.cuh"
 
 #include <cstddef>
@@ -70,55 +71,6 @@ static_assert(offsetof(GemmQkvParams, part_row) == 132, "mirrored by the launche
 static_assert(offsetof(GemmQkvParams, raster_rows) == 148, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvParams, round_like_diffusers) == 152, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvParams, eps) == 156, "mirrored by the launcher");
-
-// The four parts of the product's columns, in the order of W's rows.
-enum Part { Q, K, V, MLP };
-
-// Which columns of which part a tile computes: a tile never holds columns of two parts, so heads
-// start at its first column and every block does one kind of work.
-struct PartColumns {
-    int part, first, width; // first column of the tile, and all columns of the part
-};
-
-template <class Tile>
-__device__ __forceinline__ PartColumns part_columns(const GemmQkvParams &params, int tile_n) {
-    const int width = params.heads * params.head_dim;
-    const int part_tiles = tiles(width, Tile::N);
-    if (tile_n < 3 * part_tiles) {
-        return {tile_n / part_tiles, tile_n % part_tiles * Tile::N, width};
-    }
-    return {MLP, (tile_n - 3 * part_tiles) * Tile::N, params.mlp_width};
-}
-
-// RMSNorm over the head, in f32; the head's columns lie in head_dim / 8 neighbouring lanes, all of
-// which call.
-__device__ __forceinline__ void normalize_head(float (&values)[8], const float (&weight)[8],
-                                               int head_dim, float eps) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        sum += values[i] * values[i];
-    }
-    for (int lanes = head_dim / 16; lanes > 0; lanes /= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
-    }
-    const float inverse = rsqrtf(sum / static_cast<float>(head_dim) + eps);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        values[i] = values[i] * inverse * weight[i];
-    }
-}
-
-// Rotates the four pairs (2j, 2j + 1) by their angle, given as cos, sin.
-__device__ __forceinline__ void rotate(float (&values)[8], const float (&angles)[8]) {
-#pragma unroll
-    for (int pair = 0; pair < 8; pair += 2) {
-        const float even = values[pair], odd = values[pair + 1];
-        const float cos = angles[pair], sin = angles[pair + 1];
-        values[pair] = even * cos - odd * sin;
-        values[pair + 1] = odd * cos + even * sin;
-    }
-}
 
 // What both epilogues do: where a thread's eight columns are, and the bias.
 class PartEpilogue {
@@ -223,11 +175,11 @@ class MlpEpilogue : PartEpilogue {
 };
 
 template <class Tile> __device__ __forceinline__ void gemm_qkv(const GemmQkvParams &params) {
-    const int tiles_n =
-        3 * tiles(params.heads * params.head_dim, Tile::N) + tiles(params.mlp_width, Tile::N);
+    const int width = params.heads * params.head_dim;
+    const int tiles_n = 3 * tiles(width, Tile::N) + tiles(params.mlp_width, Tile::N);
     const TilePosition at =
         tile_position<Tile>(blockIdx.x, {params.rows, params.split}, tiles_n, params.raster_rows);
-    const PartColumns columns = part_columns<Tile>(params, at.tile_n);
+    const PartColumns columns = part_columns<Tile>(width, params.mlp_width, at.tile_n);
     const int weight_row = params.part_row[columns.part] + columns.first;
 
     MatrixLoader<Tile, Tile::M> a(params.a + static_cast<int64_t>(at.row) * params.a_stride,

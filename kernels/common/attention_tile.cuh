@@ -49,34 +49,40 @@ static_assert(offsetof(AttentionParams, out_stride) == 36, "mirrored by the laun
 static_assert(offsetof(AttentionParams, mask) == 40, "mirrored by the launcher");
 static_assert(offsetof(AttentionParams, scale) == 44, "mirrored by the launcher");
 
-// q, k or v of one head, rows `stride` elements apart.
-struct HeadRows {
-    const __nv_bfloat16 *data;
+// q, k, v or the output of one head, rows `stride` elements apart; of bytes v lies transposed.
+template <class Element> struct HeadRows {
+    Element *data;
     int64_t stride;
     int rows, columns;
 };
 
 // `part` 0, 1, 2 is q, k, v.
-__device__ __forceinline__ HeadRows head_rows(const AttentionParams &params, int part) {
+__device__ __forceinline__ HeadRows<const __nv_bfloat16> head_rows(const AttentionParams &params,
+                                                                   int part) {
     const int64_t width = static_cast<int64_t>(params.heads) * params.head_dim;
     const int64_t first = part * width + static_cast<int64_t>(blockIdx.y) * params.head_dim;
     return {params.qkv + first, 3 * width, params.seq, params.head_dim};
 }
 
+__device__ __forceinline__ HeadRows<__nv_bfloat16> out_rows(const AttentionParams &params) {
+    return {params.out + static_cast<int64_t>(blockIdx.y) * params.head_dim, params.out_stride,
+            params.seq, params.head_dim};
+}
+
 // Starts the copy of ROWS x COLUMNS elements to a swizzled tile; what lies beyond the source
 // becomes zero. ANY_SIZE: rows may start and end where cp.async cannot; then the copy is done on
 // return.
-template <int ROWS, int COLUMNS, int THREADS, bool ANY_SIZE>
-__device__ __forceinline__ void load_tile(uint8_t *tile, const HeadRows &source, int first_row,
-                                          int first_column) {
-    constexpr int ROW_BYTES = 2 * COLUMNS, ROW_CHUNKS = COLUMNS / 8;
+template <int ROWS, int COLUMNS, int THREADS, bool ANY_SIZE, class Element>
+__device__ __forceinline__ void load_tile(uint8_t *tile, const HeadRows<Element> &source,
+                                          int first_row, int first_column) {
+    constexpr int ROW_BYTES = sizeof(Element) * COLUMNS, ROW_CHUNKS = ROW_BYTES / 16;
     constexpr int ROW_STEP = THREADS / ROW_CHUNKS;
     static_assert(THREADS % ROW_CHUNKS == 0 && ROWS % ROW_STEP == 0, "whole passes");
     static_assert(ROW_STEP % 8 == 0, "the swizzle repeats every 8 rows");
     const int row = static_cast<int>(threadIdx.x) / ROW_CHUNKS;
     const int chunk = static_cast<int>(threadIdx.x) % ROW_CHUNKS;
-    const int column = first_column + chunk * 8;
-    const __nv_bfloat16 *from = source.data + (first_row + row) * source.stride + column;
+    const int column = first_column + chunk * (COLUMNS / ROW_CHUNKS);
+    Element *from = source.data + (first_row + row) * source.stride + column;
     uint8_t *const to = tile + swizzled<ROW_BYTES>(row, chunk);
     const int rows_left = column < source.columns ? source.rows - first_row - row : 0;
 #pragma unroll
@@ -115,14 +121,15 @@ __device__ __forceinline__ uint32_t columns_first(const uint8_t *tile, int first
            swizzled<ROW_BYTES>(first_row + lane % 8 + lane / 16 * 8, lane / 8 % 2);
 }
 
-// Moves an address by 16 `step` columns. Inside a 128-byte line chunks are XORed with row bits, and
-// XORing the chunk index is adding to it, since the lane's own chunk is 0 or 1; lines just add.
+// Moves an address by 32 `step` bytes of a row. Inside a 128-byte line chunks are XORed with row
+// bits, and XORing the chunk index is adding to it, since the lane's own chunk is 0 or 1; lines
+// just add.
 __device__ __forceinline__ uint32_t at_step(uint32_t address, int step) {
     return (address ^ (step % 4 * 32)) + step / 4 * 128;
 }
 
-// scores += q k^T: 32 queries, 8 TILES keys, 16 STEPS columns, both tiles with rows of ROW_BYTES.
-template <int STEPS, int ROW_BYTES, int TILES>
+// scores += q k^T: 32 queries, 8 TILES keys, 32 STEPS bytes, both tiles with rows of ROW_BYTES.
+template <int STEPS, int ROW_BYTES, class Element = __nv_bfloat16, int TILES>
 __device__ __forceinline__ void multiply_q_k(float (&scores)[2][TILES][4], uint32_t q_address,
                                              uint32_t k_address) {
 #pragma unroll
@@ -137,8 +144,8 @@ __device__ __forceinline__ void multiply_q_k(float (&scores)[2][TILES][4], uint3
             const uint32_t first[2] = {k[0], k[1]}, second[2] = {k[2], k[3]};
 #pragma unroll
             for (int tile = 0; tile < 2; ++tile) {
-                mma_m16n8k16(scores[tile][n], q[tile], first);
-                mma_m16n8k16(scores[tile][n + 1], q[tile], second);
+                mma<Element>(scores[tile][n], q[tile], first);
+                mma<Element>(scores[tile][n + 1], q[tile], second);
             }
         }
     }
@@ -223,25 +230,24 @@ __device__ __forceinline__ void store_fragments(uint8_t *tile, int first_row, in
 
 // Copies `rows` rows of a tile from `tile_row` on to the head's columns from `first_column` on of
 // the output rows from `query` on, as far as they exist. This is thread `thread` of THREADS.
-template <int ROW_BYTES, int THREADS, bool ANY_SIZE>
-__device__ __forceinline__ void store_rows(const AttentionParams &params, const uint8_t *tile,
+template <int ROW_BYTES, int THREADS, bool ANY_SIZE, class Element>
+__device__ __forceinline__ void store_rows(const HeadRows<Element> &out, const uint8_t *tile,
                                            int tile_row, int rows, int query, int first_column,
                                            int thread) {
-    constexpr int ROW_CHUNKS = ROW_BYTES / 16;
-    const int column = first_column + thread % ROW_CHUNKS * 8;
-    const int columns = min(params.head_dim - column, 8);
-    __nv_bfloat16 *const out = params.out + static_cast<int64_t>(query) * params.out_stride +
-                               static_cast<int64_t>(blockIdx.y) * params.head_dim + column;
+    constexpr int ROW_CHUNKS = ROW_BYTES / 16, CHUNK_COLUMNS = 16 / sizeof(Element);
+    const int column = first_column + thread % ROW_CHUNKS * CHUNK_COLUMNS;
+    const int columns = min(out.columns - column, CHUNK_COLUMNS);
+    Element *const first = out.data + query * out.stride + column;
 #pragma unroll 4
     for (int row = thread / ROW_CHUNKS; row < rows; row += THREADS / ROW_CHUNKS) {
         const uint8_t *const from = tile + swizzled<ROW_BYTES>(tile_row + row, thread % ROW_CHUNKS);
-        __nv_bfloat16 *const to = out + static_cast<int64_t>(row) * params.out_stride;
-        if (query + row >= params.seq || columns <= 0) {
+        Element *const to = first + row * out.stride;
+        if (query + row >= out.rows || columns <= 0) {
             continue;
         }
         if (ANY_SIZE) {
             for (int e = 0; e < columns; ++e) {
-                to[e] = reinterpret_cast<const __nv_bfloat16 *>(from)[e];
+                to[e] = reinterpret_cast<const Element *>(from)[e];
             }
         } else {
             *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(from);

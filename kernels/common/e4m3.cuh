@@ -47,6 +47,19 @@ __device__ __forceinline__ uint32_t pack_e4m3(float first, float second, float t
 #endif
 }
 
+// Eight numbers, each times its factor, to 8-byte aligned memory.
+__device__ __forceinline__ void store_e4m3_8(uint8_t *target, const float (&values)[8],
+                                             const float (&factors)[8]) {
+    float products[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        products[i] = values[i] * factors[i];
+    }
+    *reinterpret_cast<uint2 *>(target) =
+        make_uint2(pack_e4m3(products[0], products[1], products[2], products[3]),
+                   pack_e4m3(products[4], products[5], products[6], products[7]));
+}
+
 // A scale for magnitudes up to `largest`.
 __device__ __forceinline__ float e4m3_scale(float largest) {
     return __fdiv_rn(fmaxf(largest, 1e-12f), E4M3_MAX);

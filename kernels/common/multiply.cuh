@@ -16,7 +16,7 @@ namespace flux_rt {
 // Which 16-byte chunks of a slab's ROWS rows a thread copies: chunk `chunk` of the rows `row`,
 // `row + ROW_STEP`, ...
 template <class Tile, int ROWS> struct ChunkMap {
-    static constexpr int CHUNKS = Tile::K / 8;
+    static constexpr int CHUNKS = Tile::ROW_BYTES / 16, CHUNK_COLUMNS = Tile::K / CHUNKS;
     static constexpr int ROW_STEP = Tile::THREADS / CHUNKS;
     static constexpr int COUNT = ROWS / ROW_STEP;
     // Bytes between a thread's chunks in shared memory.
@@ -34,20 +34,23 @@ template <class Tile, int ROWS> struct ChunkMap {
 };
 
 // Loads slab after slab of ROWS rows of a row-major matrix; rows from `row_count` and columns from
-// `k` on are zeros. `k` is a multiple of 8, rows are 16-byte aligned.
+// `k` on are zeros. `k` is a multiple of a chunk's columns, rows are 16-byte aligned.
 template <class Tile, int ROWS> class MatrixLoader {
     using Map = ChunkMap<Tile, ROWS>;
+    using Element = typename Tile::Element;
 
-    const __nv_bfloat16 *source;
+    const Element *source;
     int row_step;
     uint32_t valid_rows;
     int columns_left;
 
   public:
-    __device__ __forceinline__ MatrixLoader(const __nv_bfloat16 *first_row, int row_stride,
-                                            int row_count, int k)
-        : source(first_row + static_cast<int64_t>(Map::row()) * row_stride + Map::chunk() * 8),
-          row_step(Map::ROW_STEP * row_stride), valid_rows(0), columns_left(k - Map::chunk() * 8) {
+    __device__ __forceinline__ MatrixLoader(const Element *first_row, int row_stride, int row_count,
+                                            int k)
+        : source(first_row + static_cast<int64_t>(Map::row()) * row_stride +
+                 Map::chunk() * Map::CHUNK_COLUMNS),
+          row_step(Map::ROW_STEP * row_stride), valid_rows(0),
+          columns_left(k - Map::chunk() * Map::CHUNK_COLUMNS) {
 #pragma unroll
         for (int i = 0; i < Map::COUNT; ++i) {
             const bool valid = Map::row() + i * Map::ROW_STEP < row_count;
@@ -71,7 +74,7 @@ template <class Tile, int ROWS> class MatrixLoader {
 // A thread's sums: fragment [i][j] covers rows 16 i of its warp's part, columns 8 j.
 template <class Tile> using Sums = float[Tile::FRAGMENTS_M][Tile::FRAGMENTS_N][4];
 
-// One warp's operands for 16 columns of K.
+// One warp's operands for 32 bytes of K.
 template <class Tile> struct Operands {
     uint32_t a[Tile::FRAGMENTS_M][4];
     uint32_t b[Tile::FRAGMENTS_N][2];
@@ -91,8 +94,8 @@ template <class Tile> class OperandReader {
                                     warp_n * Tile::WARP_N + lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
-    // Columns 16 `step` ... of the slab at shared address `slab`. XORing the chunk index with
-    // 2 `step` is adding it, since the lane's own chunk is 0 or 1.
+    // Bytes 32 `step` ... of the rows of the slab at shared address `slab`. XORing the chunk index
+    // with 2 `step` is adding it, since the lane's own chunk is 0 or 1.
     __device__ __forceinline__ void read(Operands<Tile> &operands, uint32_t slab, int step) const {
 #pragma unroll
         for (int i = 0; i < Tile::FRAGMENTS_M; ++i) {
@@ -117,7 +120,7 @@ __device__ __forceinline__ void multiply_operands(Sums<Tile> &sums,
     for (int i = 0; i < Tile::FRAGMENTS_M; ++i) {
 #pragma unroll
         for (int j = 0; j < Tile::FRAGMENTS_N; ++j) {
-            mma_m16n8k16(sums[i][j], operands.a[i], operands.b[j]);
+            mma<typename Tile::Element>(sums[i][j], operands.a[i], operands.b[j]);
         }
     }
 }
@@ -129,7 +132,7 @@ __device__ __forceinline__ void multiply_operands(Sums<Tile> &sums,
 // overwrite slab s, after that barrier.
 template <class Tile, class LoaderA, class LoaderB>
 __device__ __forceinline__ void multiply(Sums<Tile> &sums, LoaderA &a, LoaderB &b, int slabs) {
-    constexpr int STEPS = Tile::K / 16;
+    constexpr int STEPS = Tile::ROW_BYTES / 32;
     const uint32_t ring = shared_address(dynamic_shared());
     const OperandReader<Tile> reader;
 

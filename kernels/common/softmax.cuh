@@ -11,10 +11,28 @@ namespace flux_rt {
 
 constexpr float LOG2_E = 1.44269504088896340736f;
 
-// A row's reference exponent may lag behind its true maximum by this many powers of two before sum
-// and output are rescaled. Probabilities then reach 2^8 instead of 1, which costs a floating format
-// no precision, and the rescale runs in the first few blocks instead of in nearly all.
-constexpr float MAX_LAG = 8.0f;
+// What probabilities are rounded to before the second product. A row's reference exponent may lag
+// behind its true maximum by MAX_LAG powers of two before sum and output are rescaled: the rescale
+// runs in the first few blocks instead of in nearly all. Then `reference` of the maximum is the new
+// one.
+struct Bf16Probabilities {
+    // They reach 2^8 instead of 1, which costs a floating format no precision.
+    static constexpr float MAX_LAG = 8.0f;
+    static constexpr bool SUMMED = true; // by exponentiate(); else by who rounds them
+
+    __device__ static __forceinline__ float reference(float highest) { return highest; }
+};
+
+// e4m3 reaches from 2^-10, below which a probability counts as nothing, to 448: references lie 4
+// below the maximum, as the oracle's, and are integers, so that rescaling is exact.
+struct E4m3Probabilities {
+    static constexpr float MAX_LAG = 8.75f; // log2 of what rounds to at most 448
+    static constexpr bool SUMMED = false;
+
+    __device__ static __forceinline__ float reference(float highest) {
+        return ceilf(highest) - 4.0f;
+    }
+};
 
 // 2^x, error at most 2 ulp; 0 for minus infinity.
 __device__ __forceinline__ float exp2_approx(float x);
@@ -58,9 +76,9 @@ __device__ __forceinline__ void row_max(float (&highest)[2][2], const float (&sc
 }
 
 // The running state of this lane's rows: [row tile][row g or g + 8].
-struct SoftmaxRows {
+template <class Probabilities> struct SoftmaxRows {
     float reference[2][2]; // the exponent that probabilities are relative to
-    float sum[2][2];       // of this lane's columns only
+    float sum[2][2];       // of this lane's columns only, if SUMMED
 
     __device__ __forceinline__ SoftmaxRows() {
 #pragma unroll
@@ -77,7 +95,7 @@ struct SoftmaxRows {
         bool lags = false;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            lags |= highest[i / 2][i % 2] > reference[i / 2][i % 2] + MAX_LAG;
+            lags |= highest[i / 2][i % 2] > reference[i / 2][i % 2] + Probabilities::MAX_LAG;
         }
         if (!__any_sync(~0u, lags)) {
             return;
@@ -85,7 +103,8 @@ struct SoftmaxRows {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int tile = i / 2, half = i % 2;
-            const float raised = fmaxf(reference[tile][half], highest[tile][half]);
+            const float raised =
+                fmaxf(reference[tile][half], Probabilities::reference(highest[tile][half]));
             const float factor = exp2_approx(reference[tile][half] - raised);
             reference[tile][half] = raised;
             sum[tile][half] *= factor;
@@ -97,7 +116,7 @@ struct SoftmaxRows {
         }
     }
 
-    // Scores become probabilities 2^(unit * score - reference), summed before they are rounded.
+    // Scores become probabilities 2^(unit * score - reference), if SUMMED summed as they are.
     template <int TILES>
     __device__ __forceinline__ void exponentiate(float (&scores)[2][TILES][4], float unit) {
 #pragma unroll
@@ -108,7 +127,9 @@ struct SoftmaxRows {
                 for (int e = 0; e < 4; ++e) {
                     const float exponent = fmaf(scores[tile][n][e], unit, -reference[tile][e / 2]);
                     scores[tile][n][e] = exp2_approx(exponent);
-                    sum[tile][e / 2] += scores[tile][n][e];
+                    if (Probabilities::SUMMED) {
+                        sum[tile][e / 2] += scores[tile][n][e];
+                    }
                 }
             }
         }

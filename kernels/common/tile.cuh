@@ -2,13 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <cuda_bf16.h>
 
 namespace flux_rt {
 
 // A block computes M x N outputs from K slabs of K columns that pass through STAGES shared buffers;
-// its WARPS_M x WARPS_N warps compute equal parts. BLOCKS_PER_SM bounds the registers.
-template <int M_, int N_, int K_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_PER_SM_>
+// its WARPS_M x WARPS_N warps compute equal parts. BLOCKS_PER_SM bounds the registers. Operands are
+// bf16, or bytes, which are e4m3.
+template <int M_, int N_, int K_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_PER_SM_,
+          class Element_ = __nv_bfloat16>
 struct Tile {
+    using Element = Element_;
     static constexpr int M = M_, N = N_, K = K_, STAGES = STAGES_;
     static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, BLOCKS_PER_SM = BLOCKS_PER_SM_;
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
@@ -18,7 +22,7 @@ struct Tile {
     static constexpr int FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
 
     // One slab: M rows of A, then N rows of W, swizzled.
-    static constexpr int ROW_BYTES = 2 * K;
+    static constexpr int ROW_BYTES = sizeof(Element) * K;
     static constexpr int A_BYTES = M * ROW_BYTES, B_BYTES = N * ROW_BYTES;
     static constexpr int STAGE_BYTES = A_BYTES + B_BYTES;
 
@@ -31,7 +35,8 @@ struct Tile {
     static constexpr int SLAB_BYTES = STAGES * STAGE_BYTES, STAGED_BYTES = 2 * 4 * STAGED_FLOATS;
     static constexpr int SHARED_BYTES = SLAB_BYTES > STAGED_BYTES ? SLAB_BYTES : STAGED_BYTES;
 
-    static_assert(K == 32 || K == 64, "swizzle.cuh knows rows of 64 and 128 bytes");
+    static_assert(ROW_BYTES == 64 || ROW_BYTES == 128,
+                  "swizzle.cuh knows rows of 64 and 128 bytes");
     static_assert(STAGES >= 3, "the main loop fills one slab while it reads the next two");
     static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix.x4 loads 16 rows of A or of W");
     static_assert(N % 32 == 0 && STAGED_STRIDE % 32 == 8, "bank-free staging");

@@ -54,8 +54,8 @@ struct HopperSoftmax {
     __device__ __forceinline__ bool raise(const float (&scores)[COUNT], float unit) {
         float highest[2];
         row_maxima(highest, scores, unit);
-        const bool lags =
-            highest[0] > reference[0] + MAX_LAG || highest[1] > reference[1] + MAX_LAG;
+        const bool lags = highest[0] > reference[0] + Bf16Probabilities::MAX_LAG ||
+                          highest[1] > reference[1] + Bf16Probabilities::MAX_LAG;
         if (!__any_sync(~0u, lags)) {
             return false;
         }
