@@ -30,6 +30,11 @@ const NEWEST_ISA: (u32, u32) = (9, 0);
 /// nvcc adds what these hold to its command line.
 const NVCC_VARIABLES: [&str; 3] = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"];
 
+/// How the names of files end that are not for every card since Ampere, their tiers and what they are
+/// compiled for.
+const TIERS: [(&str, &str, &str); 2] =
+    [("_sm89", "Sm89", "compute_89"), ("_sm90", "Sm90", "compute_90a")];
+
 /// One `.cu` file.
 struct Source {
     /// Relative to the package.
@@ -129,10 +134,11 @@ fn sources(toolkit: &Toolkit, kept: &Path) -> Result<Vec<Source>> {
             continue;
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let (op, tier, arch) = match stem.strip_suffix("_sm90") {
-            Some(op) => (op.to_owned(), "Sm90", "compute_90a"),
-            None => (stem.clone(), "Portable", "compute_80"),
-        };
+        let of_tier =
+            |&(suffix, tier, arch): &(_, _, _)| Some((stem.strip_suffix(suffix)?, tier, arch));
+        let (op, tier, arch) =
+            TIERS.iter().find_map(of_tier).unwrap_or((&stem, "Portable", "compute_80"));
+        let op = op.to_owned();
         let mut digest = DefaultHasher::new();
         (&toolkit.version, FLAGS, arch, NVCC_VARIABLES.map(env::var_os)).hash(&mut digest);
         digest_file(&path, &mut digest, &mut BTreeSet::new())?;

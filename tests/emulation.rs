@@ -40,6 +40,11 @@ fn attention() {
 }
 
 #[test]
+fn attention_fp8() {
+    emulate("test_attention_fp8");
+}
+
+#[test]
 fn conv2d() {
     emulate("test_conv2d");
 }
@@ -50,8 +55,18 @@ fn gemm() {
 }
 
 #[test]
+fn gemm_fp8() {
+    emulate("test_gemm_fp8");
+}
+
+#[test]
 fn gemm_qkv() {
     emulate("test_gemm_qkv");
+}
+
+#[test]
+fn gemm_qkv_fp8() {
+    emulate("test_gemm_qkv_fp8");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The machine code of the Hopper kernels: what their speed rests on is really in it. Runs where
+//! The machine code of the Hopper and the e4m3 kernels: what their speed rests on is really in it. Runs where
 //! `cuobjdump` is: named by `FLUX_RT_CUOBJDUMP`, beside ptxas, or in `PATH`.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it")]
 
@@ -21,18 +21,26 @@ fn tool(variable: &str, name: &str) -> Option<PathBuf> {
     named.into_iter().chain(beside).chain(in_path).find(|path| path.is_file())
 }
 
+/// ptxas and cuobjdump.
+fn tools() -> Option<[PathBuf; 2]> {
+    Some([tool("FLUX_RT_PTXAS", "ptxas")?, tool("FLUX_RT_CUOBJDUMP", "cuobjdump")?])
+}
+
+const SKIPPED: &str = "skipped: no ptxas or no cuobjdump; FLUX_RT_CUOBJDUMP names one";
+
 /// Names of the kernels in a module and the operations of each, in order.
 fn disassemble(
     ptxas: &PathBuf,
     cuobjdump: &PathBuf,
     module: &Module,
+    arch: &str,
 ) -> Vec<(String, Vec<String>)> {
     let folder = tempfile::tempdir().unwrap();
     let [ptx, cubin] = ["module.ptx", "module.cubin"].map(|name| folder.path().join(name));
     #[expect(clippy::disallowed_methods, reason = "a scratch file of the test")]
     std::fs::write(&ptx, module.ptx).unwrap();
-    let assembled =
-        Command::new(ptxas).arg("-arch=sm_90a").arg(&ptx).arg("-o").arg(&cubin).status().unwrap();
+    let arch = format!("-arch={arch}");
+    let assembled = Command::new(ptxas).arg(arch).arg(&ptx).arg("-o").arg(&cubin).status().unwrap();
     assert!(assembled.success(), "{} does not assemble", module.op);
     let output = Command::new(cuobjdump).arg("-sass").arg(&cubin).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -56,12 +64,9 @@ fn disassemble(
 
 #[test]
 fn hopper_kernels_multiply_in_unbroken_runs_and_keep_to_registers() {
-    let tools = (tool("FLUX_RT_PTXAS", "ptxas"), tool("FLUX_RT_CUOBJDUMP", "cuobjdump"));
-    let (Some(ptxas), Some(cuobjdump)) = tools else {
-        return println!("skipped: no ptxas or no cuobjdump; FLUX_RT_CUOBJDUMP names one");
-    };
+    let Some([ptxas, cuobjdump]) = tools() else { return println!("{SKIPPED}") };
     for module in MODULES.iter().filter(|module| module.tier == Tier::Sm90) {
-        let kernels = disassemble(&ptxas, &cuobjdump, module);
+        let kernels = disassemble(&ptxas, &cuobjdump, module, "sm_90a");
         assert_eq!(kernels.len(), module.entries.len(), "{}", module.op);
         for (name, operations) in kernels {
             let is = |operation: &String, what: &str| operation.split('.').next() == Some(what);
@@ -76,13 +81,27 @@ fn hopper_kernels_multiply_in_unbroken_runs_and_keep_to_registers() {
             let products = operations.iter().filter(|one| product(one)).count();
             println!("{name}: {} operations, {products} products", operations.len());
             assert_eq!(count("LDL") + count("STL"), 0, "{name}: local memory");
-            // Those that only convert have this tier for its conversions.
-            if ["layernorm_modulate", "quantize_qkv"].contains(&module.op) {
-                assert!(count("F2FP") > 0, "{name}: no conversions");
-                continue;
-            }
             assert!(count("UTMALDG") > 0, "{name}: no bulk copies");
             assert!(longest.is_some_and(|run| run >= 4), "{name}: products in runs of {longest:?}");
+        }
+    }
+}
+
+#[test]
+fn kernels_from_ada_on_compute_and_convert_e4m3_by_instruction() {
+    let Some([ptxas, cuobjdump]) = tools() else { return println!("{SKIPPED}") };
+    for module in MODULES.iter().filter(|module| module.tier == Tier::Sm89) {
+        for (name, operations) in disassemble(&ptxas, &cuobjdump, module, "sm_89") {
+            let count = |what: &str| operations.iter().filter(|one| one.starts_with(what)).count();
+            let (products, local) = (count("QMMA.16832.F32.E4M3"), count("LDL") + count("STL"));
+            println!("{name}: {} operations, {products} products", operations.len());
+            assert_eq!(local, 0, "{name}: local memory");
+            match module.op.ends_with("_fp8") {
+                true => assert!(products > 0, "{name}: no products"),
+                false => {
+                    assert!(count("F2FP.SATFINITE.E4M3") > 0, "{name}: no conversions");
+                }
+            }
         }
     }
 }

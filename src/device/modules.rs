@@ -1,7 +1,7 @@
 //! The compiled kernels: PTX of every file of `kernels/`, made by `build/kernels.rs`.
 //!
-//! `kernels/X.cu` is the module of op X for every card since Ampere, `kernels/X_sm90.cu` the one
-//! for Hopper. Without a CUDA compiler at build time the table is empty and [`TOOLKIT`] is `None`.
+//! `kernels/X.cu` is the module of op X for every card since Ampere, `kernels/X_sm89.cu` one for those
+//! that compute in e4m3, `kernels/X_sm90.cu` the one for Hopper. Without a CUDA compiler at build time the table is empty and [`TOOLKIT`] is `None`.
 
 /// The PTX of one `.cu` file.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Module {
 pub(crate) enum Tier {
     /// `compute_80`: every card since Ampere.
     Portable,
+    /// `compute_89`: every card since Ada. The portable tier's kernels for e4m3: no card's own tier.
+    Sm89,
     /// `compute_90a`: H100 and H200 alone.
     Sm90,
 }
@@ -42,6 +44,7 @@ mod tests {
         for module in MODULES {
             let target = match module.tier {
                 Tier::Portable => ".target sm_80",
+                Tier::Sm89 => ".target sm_89",
                 Tier::Sm90 => ".target sm_90a",
             };
             assert!(module.ptx.contains(target), "{}", module.op);
@@ -76,8 +79,8 @@ mod tests {
             modules.map(|module| module.op.to_owned()).collect()
         };
         assert_eq!(of_tier(Tier::Portable), ops);
-        for op in of_tier(Tier::Sm90) {
-            // Of e4m3 operands there is the Hopper tier alone.
+        for op in of_tier(Tier::Sm89).union(&of_tier(Tier::Sm90)) {
+            // Of e4m3 operands there is no module for every card.
             assert!(ops.contains(op.trim_end_matches("_fp8")), "{op}");
         }
     }

@@ -63,11 +63,15 @@ impl<'a> From<QuantizedMut<'a>> for Output<'a> {
     }
 }
 
-/// No kernel of this GPU takes e4m3 operands.
+/// Which cards compute in e4m3.
+pub(crate) const FP8_CARDS: &str =
+    "fp8 takes a GPU of compute capability 8.9 or newer (Ada, Hopper, Blackwell)";
+
+/// No kernel of this GPU takes these operands in e4m3.
 pub(crate) fn no_fp8(op: &str) -> Error {
     let reason = format!(
-        "{op}: expected operands in bf16, found e4m3, for which this program has no kernel on this \
-         GPU; modes original and XL work everywhere"
+        "{op}: expected operands in bf16, found e4m3, for which this program has no such kernel on \
+         this GPU: {FP8_CARDS}; modes original and XL work everywhere"
     );
     Error::Device { reason }
 }
@@ -133,6 +137,19 @@ impl<'a> Output<'a> {
                 units,
                 staging: staging.map(|staging| staging.rows(rows)),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_fp8_learns_which_cards_and_which_modes() {
+        let text = no_fp8("gemm").to_string();
+        for part in ["gemm", "8.9 or newer", "Ada", "modes original and XL"] {
+            assert!(text.contains(part), "{text}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::device::Act;
 use crate::device::Device;
 use crate::device::Tensor;
 use crate::device::Tier;
+use crate::device::operand::FP8_CARDS;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
 use crate::error::Error;
@@ -109,7 +110,8 @@ impl Engine {
         }
         if !self.lowered.is_empty() {
             notes.push(format!(
-                "mode {}: {} in {} and full width: there are no other kernels for that on {} yet",
+                "mode {}: {} in {} and full width: there are no other kernels for that on {} yet; \
+                 {FP8_CARDS}, for q, k, v and attention heads of 128",
                 self.mode,
                 self.lowered.join(", "),
                 self.precision.dtype,
@@ -138,7 +140,7 @@ impl Engine {
             Device::Cpu => None,
             Device::Cuda(cuda) => match cuda.tier() {
                 Tier::Sm90 => Some("sm90"),
-                Tier::Portable => Some("portable"),
+                Tier::Portable | Tier::Sm89 => Some("portable"),
             },
         }
     }

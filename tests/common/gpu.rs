@@ -123,19 +123,6 @@ impl Gpu {
         self.on_each_tier(|| assert_close(what, &self.run(what, &run), &expected, tolerance));
     }
 
-    /// As [`Self::agrees`], with the card's best kernels alone: for what the others do not have.
-    pub(crate) fn agrees_on_best(
-        &self,
-        what: &str,
-        tolerance: Tolerance,
-        run: impl Fn(&Device) -> Vec<f32>,
-    ) {
-        let expected = run(&Device::Cpu);
-        if !only("portable") {
-            assert_close(what, &self.run(what, run), &expected, tolerance);
-        }
-    }
-
     /// Whether kernels for e4m3 are to be run: this GPU has them.
     pub(crate) fn has_fp8(&self) -> bool {
         let Device::Cuda(cuda) = self.device else { return false };
@@ -143,7 +130,7 @@ impl Gpu {
     }
 
     /// Runs `check` with the card's best kernels, and again with those of every card.
-    fn on_each_tier(&self, check: impl Fn()) {
+    pub(crate) fn on_each_tier(&self, check: impl Fn()) {
         check();
         if !only("portable") && !only("best") {
             self.portable(check);

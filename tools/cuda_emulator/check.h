@@ -11,6 +11,16 @@ inline void fill(bf16 *p, size_t n, float amplitude = 1.0f) {
 inline void fill(float *p, size_t n, float amplitude = 1.0f) {
     for (size_t i = 0; i < n; ++i) p[i] = amplitude * data_random.uniform();
 }
+// Numbers of up to 4 in size, evenly spread.
+inline void fill_e4m3(uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        const float value = 4 * std::fabs(data_random.uniform());
+        int exponent;
+        const float part = std::frexp(value, &exponent);
+        const int biased = exponent + 6;
+        p[i] = (biased > 0 ? biased << 3 | (int(part * 16) & 7) : 0) | (data_random.below(2) ? 0x80 : 0);
+    }
+}
 struct Comparison {
     double worst = 0, square_error = 0, square = 0;
     size_t count = 0, bad = 0;

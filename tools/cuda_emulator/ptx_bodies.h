@@ -1,6 +1,8 @@
 // Bodies of the wrapper functions in kernels/common/{shared_memory,cp_async,mma}.cuh. Include after
 // the .cu file; define EMULATE_WITHOUT_MMA etc. if a kernel does not include that header.
 #pragma once
+#include <array>
+#include <cmath>
 
 namespace flux_rt {
 
@@ -84,6 +86,39 @@ inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
             const uint32_t word_a = slots[4 * (row % 8) + k % 8 / 2].words[row / 8 + 2 * (k / 8)];
             const uint32_t word_b = slots[4 * column + k % 8 / 2].words[4 + k / 8];
             sum += half(word_a, k) * half(word_b, k);
+        }
+        d[e] = sum;
+    }
+}
+
+// The number that a byte of e4m3 stands for.
+inline float e4m3_value(uint32_t byte) {
+    const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+    const float magnitude = exponent == 15 && mantissa == 7 ? NAN
+                            : exponent == 0                 ? std::ldexp(float(mantissa), -9)
+                                                            : std::ldexp(float(8 + mantissa), exponent - 10);
+    return byte & 0x80 ? -magnitude : magnitude;
+}
+
+// PTX ISA, mma.m16n8k32 fragments of 8 bits: element k of row `row` of A is in lane 4 (row % 8) + k % 16 / 4,
+// word (row / 8) + 2 (k / 16), byte k % 4; element k of column `n` of B in lane 4 n + k % 16 / 4, word k / 16, byte k % 4.
+inline void mma_m16n8k32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    const uint32_t payload[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const emulator::Slot *slots = emulator::warp_exchange(13, payload, 6);
+    const int lane = emulator::current->lane, g = lane / 4, q = lane % 4;
+    if (lane == 0) ++emulator::statistics.mma;
+    static const auto table = [] {
+        std::array<float, 256> values;
+        for (int byte = 0; byte < 256; ++byte) values[byte] = e4m3_value(byte);
+        return values;
+    }();
+    for (int e = 0; e < 4; ++e) {
+        const int row = g + e / 2 * 8, column = 2 * q + e % 2;
+        float sum = d[e];
+        for (int k = 0; k < 32; ++k) {
+            const uint32_t word_a = slots[4 * (row % 8) + k % 16 / 4].words[row / 8 + 2 * (k / 16)];
+            const uint32_t word_b = slots[4 * column + k % 16 / 4].words[4 + k / 16];
+            sum += table[word_a >> 8 * (k % 4) & 255] * table[word_b >> 8 * (k % 4) & 255];
         }
         d[e] = sum;
     }

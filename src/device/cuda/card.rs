@@ -15,6 +15,8 @@ use crate::error::Result;
 const DRIVER_VERSION: i32 = 13_000;
 /// Compute capability of the `portable` tier.
 const PORTABLE_CAPABILITY: (i32, i32) = (8, 0);
+/// Of the modules for e4m3: Ada and newer.
+const SM89_CAPABILITY: (i32, i32) = (8, 9);
 /// Of the `sm90` tier, which runs on no other: H100 and H200.
 const SM90_CAPABILITY: (i32, i32) = (9, 0);
 
@@ -32,6 +34,8 @@ pub(super) struct Card {
     pub(super) smem_bytes_per_block: u32,
     /// The best kernels that it runs.
     pub(super) tier: Tier,
+    /// Whether its tensor cores take e4m3.
+    pub(super) fp8: bool,
 }
 
 /// Whether a CUDA driver is installed.
@@ -107,9 +111,18 @@ impl Card {
             multiprocessors: size(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             threads: size(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
             smem_bytes_per_block: attribute(driver, handle, smem)?.unsigned_abs(),
-            tier: if capability == SM90_CAPABILITY { Tier::Sm90 } else { Tier::Portable },
+            tier: tier(capability),
+            fp8: has_fp8(capability),
         })
     }
+}
+
+fn tier(capability: (i32, i32)) -> Tier {
+    if capability == SM90_CAPABILITY { Tier::Sm90 } else { Tier::Portable }
+}
+
+fn has_fp8(capability: (i32, i32)) -> bool {
+    capability >= SM89_CAPABILITY
 }
 
 fn name(driver: &Driver, device: sys::CUdevice) -> Result<String> {
@@ -136,4 +149,21 @@ fn attribute(driver: &Driver, device: sys::CUdevice, attribute: Attribute) -> Re
     // SAFETY: `device` comes from cuDeviceGet; writes one number.
     unsafe { call!(driver, cuDeviceGetAttribute(&mut value, attribute, device)) }?;
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_from_ada_on_have_fp8_and_hopper_its_own_tier() {
+        let of = |capability| (tier(capability), has_fp8(capability));
+        for ampere in [(8, 0), (8, 6), (8, 7)] {
+            assert_eq!(of(ampere), (Tier::Portable, false), "{ampere:?}");
+        }
+        for other in [(8, 9), (10, 0), (12, 0), (12, 1)] {
+            assert_eq!(of(other), (Tier::Portable, true), "{other:?}");
+        }
+        assert_eq!(of((9, 0)), (Tier::Sm90, true));
+    }
 }

@@ -152,10 +152,9 @@ impl Cuda {
     /// are read, the first image's kernels come about. What fails here fails again, and is told,
     /// where a kernel is asked for.
     pub(crate) fn load_modules_ahead(self: &Arc<Self>) -> LoadingAhead {
-        let tier = self.card.tier;
-        let mut wanted: Vec<usize> = (0..MODULES.len())
-            .filter(|&index| MODULES[index].tier == Tier::Portable || MODULES[index].tier == tier)
-            .collect();
+        let (tier, fp8) = (self.tier(), self.has_fp8());
+        let mut wanted: Vec<usize> =
+            (0..MODULES.len()).filter(|&index| may_run(&MODULES[index], tier, fp8)).collect();
         // The longest first.
         wanted.sort_by_key(|&index| std::cmp::Reverse(MODULES[index].ptx.len()));
         let threads = thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
@@ -175,6 +174,18 @@ impl Cuda {
         // Where no thread is to be had, whoever needs a module compiles it.
         let threads = (0..threads).map_while(|index| start(index).ok()).collect();
         LoadingAhead { stop, threads }
+    }
+}
+
+/// Whether a GPU of that tier may be asked for a kernel of `module`.
+fn may_run(module: &Module, tier: Tier, fp8: bool) -> bool {
+    match module.tier {
+        Tier::Portable => true,
+        Tier::Sm89 => {
+            let better = |other: &Module| other.tier == tier && other.op == module.op;
+            fp8 && !MODULES.iter().any(better)
+        }
+        Tier::Sm90 => tier == Tier::Sm90,
     }
 }
 
@@ -204,5 +215,32 @@ fn missing(entry: &str) -> Error {
         reason: format!(
             "no kernel `{entry}` in this program: it was built without nvcc; see README, Build"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The operations of e4m3 that a card compiles modules for, with their tiers.
+    fn wanted(tier: Tier, fp8: bool) -> Vec<(&'static str, Tier)> {
+        let wanted = MODULES.iter().filter(|module| may_run(module, tier, fp8));
+        let special = wanted.filter(|module| module.tier != Tier::Portable);
+        special.map(|module| (module.op, module.tier)).collect()
+    }
+
+    #[test]
+    fn what_a_card_cannot_run_or_has_better_is_not_compiled() {
+        if MODULES.is_empty() {
+            return println!("skipped: built without a CUDA compiler");
+        }
+        assert_eq!(wanted(Tier::Portable, false), []);
+        let ada = wanted(Tier::Portable, true);
+        assert!(ada.contains(&("gemm_fp8", Tier::Sm89)), "{ada:?}");
+        assert!(ada.iter().all(|&(_, tier)| tier == Tier::Sm89), "{ada:?}");
+        let hopper = wanted(Tier::Sm90, true);
+        assert!(hopper.contains(&("gemm_fp8", Tier::Sm90)), "{hopper:?}");
+        assert!(!hopper.contains(&("gemm_fp8", Tier::Sm89)), "{hopper:?}");
+        assert!(hopper.contains(&("layernorm_modulate", Tier::Sm89)), "{hopper:?}");
     }
 }

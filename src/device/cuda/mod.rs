@@ -182,10 +182,10 @@ impl Cuda {
         }
     }
 
-    /// Whether kernels for e4m3 run: there are such of the Hopper tier alone.
+    /// Whether kernels for e4m3 run: on Ada and newer, of either tier.
     #[must_use]
     pub fn has_fp8(&self) -> bool {
-        self.tier() == Tier::Sm90
+        self.card.fp8
     }
 
     /// Whether ops started from now on take the kernels of the portable tier, whatever the card.

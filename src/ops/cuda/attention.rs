@@ -1,6 +1,7 @@
 //! Launcher of `attention`.
 
 mod fp8;
+mod sm89;
 mod sm90;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
 pub(super) mod fp8;
+mod sm89;
 pub(super) mod sm90;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Launcher of `gemm_qkv`: one launch for one or two segments.
 
 mod fp8;
+mod sm89;
 mod sm90;
 
 use std::sync::Arc;
@@ -86,6 +87,13 @@ struct Inputs<'a> {
     eps: f32,
 }
 
+/// Fails for heads that do not lie in whole groups of lanes.
+fn expect_head(head_dim: usize) -> Result<()> {
+    expect(OP, "qkv", head_dim.is_power_of_two() && (16..=128).contains(&head_dim), || {
+        ("a head size of 16, 32, 64 or 128 on CUDA".into(), head_dim.to_string())
+    })
+}
+
 /// Where q, k and v go in e4m3, and v's units.
 type Fp8Qkv<'a> = (&'a QuantizedQkv, &'a Tensor<f32, 1>);
 
@@ -99,12 +107,11 @@ pub(crate) fn gemm_qkv(
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
 ) -> Result<()> {
-    let direct = fp8.filter(|_| matches!(a, Input::Fp8(_)) && fp8::stores_values(segments));
-    match a {
-        Input::Fp8(a) => fp8::gemm_qkv(cuda, qkv, direct, mlp, a, segments, rope)?,
-        Input::Act(a) => of_act(cuda, qkv, mlp, a, segments, rope)?,
-    }
-    match fp8.filter(|_| direct.is_none()) {
+    let stored = match a {
+        Input::Fp8(a) => fp8::gemm_qkv(cuda, qkv, fp8, mlp, a, segments, rope)?,
+        Input::Act(a) => of_act(cuda, qkv, mlp, a, segments, rope).map(|()| false)?,
+    };
+    match fp8.filter(|_| !stored) {
         Some((out, v_units)) => quantize_qkv(cuda, out, qkv, v_units),
         None => Ok(()),
     }
@@ -141,9 +148,7 @@ fn act_gemm_qkv(
     if rows == 0 {
         return Ok(());
     }
-    expect(OP, "qkv", head_dim.is_power_of_two() && (16..=128).contains(&head_dim), || {
-        ("a head size of 16, 32, 64 or 128 on CUDA".into(), head_dim.to_string())
-    })?;
+    expect_head(head_dim)?;
     let pair = pair(OP, segments)?;
     let mlp = mlp.map(MatrixMut::as_ref);
     let mlp_sizes = mlp.map_or([0; 2], |mlp| [mlp.shape()[1], mlp.stride()]);

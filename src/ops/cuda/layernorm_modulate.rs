@@ -7,7 +7,6 @@ use crate::device::Cuda;
 use crate::device::Matrix;
 use crate::device::Output;
 use crate::device::Scaling;
-use crate::device::Tier;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
@@ -68,9 +67,9 @@ pub(crate) fn layernorm_modulate(
             expect(OP, "out", one, || ("a scale for a row".into(), "scales of blocks".into()))?;
             let scales = out.scales.as_ref().cuda_address();
             let values = &out.values;
-            let entry = match cuda.tier() {
-                Tier::Sm90 => "layernorm_modulate_fp8_sm90",
-                Tier::Portable => "layernorm_modulate_fp8",
+            let entry = match cuda.has_fp8() {
+                true => "layernorm_modulate_fp8_sm89",
+                false => "layernorm_modulate_fp8",
             };
             (entry, values.as_ref().cuda_address(), values.stride(), scales, 1)
         }

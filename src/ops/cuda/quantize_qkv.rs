@@ -6,7 +6,6 @@ use crate::device::Act;
 use crate::device::Cuda;
 use crate::device::QuantizedQkv;
 use crate::device::Tensor;
-use crate::device::Tier;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::blocks;
@@ -60,9 +59,9 @@ pub(crate) fn quantize_qkv(
     };
     let width = heads * head_dim;
     let grid = width / CHANNELS + (2 * seq * width).div_ceil(VALUES);
-    let entry = match cuda.tier() {
-        Tier::Sm90 => "quantize_qkv_sm90",
-        Tier::Portable => "quantize_qkv",
+    let entry = match cuda.has_fp8() {
+        true => "quantize_qkv_sm89",
+        false => "quantize_qkv",
     };
     let work = Work::Bytes(3 * 3 * seq * width);
     cuda.launch(entry, linear_grid(blocks(OP, grid, 1)?, THREADS).doing(work), &params)

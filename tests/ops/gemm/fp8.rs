@@ -140,7 +140,7 @@ fn cuda_fp8_agrees_with_the_oracle() {
     let real = real.into_iter().map(|shape| (shape, (Scaling::Units, true)));
     for ((rows, n, k), (scaling, gated)) in small.chain(real.filter(|_| !gpu.small())) {
         let shape = Fp8Shape { rows, n, k, scaling, gated, gelu: false };
-        gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
+        gpu.agrees(&format!("{shape:?}"), tolerance, |device| {
             let mut out = Tensor::<Act, 2>::empty(device, [rows[0] + rows[1], n]).unwrap();
             fp8_product(device, shape, &mut out.matrix_mut().into()).unwrap();
             gpu::host(out).into_iter().map(|value| value / size(k)).collect()
@@ -156,7 +156,7 @@ fn cuda_fp8_quantises_gelu_as_the_oracle() {
     let tolerance = Tolerance { atol: 6e-2, rtol: 0.14, l2: 2e-2 };
     for (rows, n, k) in small.into_iter().chain(real) {
         let shape = Fp8Shape { rows, n, k, scaling: Scaling::Row, gated: false, gelu: true };
-        gpu.agrees_on_best(&format!("{shape:?}"), tolerance, |device| {
+        gpu.agrees(&format!("{shape:?}"), tolerance, |device| {
             let shape_of = [rows[0] + rows[1], n];
             let mut out = Quantized::empty(device, shape_of, Scaling::Units).unwrap();
             let units = units(device, n, k);

@@ -123,6 +123,10 @@ fn run_quantised(device: &Device, rows: [usize; 2], heads: usize, k: usize) -> V
 /// Numbers are a step of e4m3 apart where sums in another order turn them.
 const FP8: Tolerance = Tolerance { atol: 6e-2, rtol: 0.14, l2: 2e-2 };
 
+/// Where a kernel leaves bf16 for a pass that quantises, one number in 32 was rounded to the middle of
+/// two and then to the other: 1.5e-2 by itself, a chance more of the few hundred of a small shape.
+const TWICE_ROUNDED: Tolerance = Tolerance { l2: 2.5e-2, ..FP8 };
+
 #[test]
 fn cuda_fp8_quantises_as_the_oracle() {
     let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
@@ -135,7 +139,7 @@ fn cuda_fp8_quantises_as_the_oracle() {
     ];
     let real = [([512, 4096], 24, 3072)];
     for (rows, heads, k) in small.into_iter().chain(real.into_iter().filter(|_| !gpu.small())) {
-        gpu.agrees_on_best(&format!("{rows:?} {heads} {k}"), FP8, |device| {
+        gpu.agrees(&format!("{rows:?} {heads} {k}"), TWICE_ROUNDED, |device| {
             run_quantised(device, rows, heads, k)
         });
     }
@@ -148,7 +152,7 @@ fn cuda_fp8_agrees_with_the_oracle() {
     let real = [([512, 4096], 24, [3072, 0]), ([4608, 0], 24, [3072, 12_288])];
     for (rows, heads, widths) in small.into_iter().chain(real.into_iter().filter(|_| !gpu.small()))
     {
-        gpu.agrees_on_best(&format!("{rows:?} {heads} {widths:?}"), FP8, |device| {
+        gpu.agrees(&format!("{rows:?} {heads} {widths:?}"), FP8, |device| {
             run(device, rows, heads, widths)
         });
     }

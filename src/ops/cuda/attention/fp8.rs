@@ -1,4 +1,4 @@
-//! Launcher of the Hopper kernel of `attention` over e4m3: head size 128, no mask.
+//! Launcher of `attention` over e4m3, head size 128, no mask: that of the Hopper kernel.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::device::Work;
 use crate::device::operand::no_fp8;
 use crate::error::Result;
 use crate::ops::cuda::attention::OP;
+use crate::ops::cuda::attention::sm89;
 use crate::ops::cuda::attention::sm90::HEAD;
 use crate::ops::cuda::attention::sm90::partials;
 use crate::ops::cuda::expect_aligned;
@@ -43,6 +44,18 @@ kernel_params!(Params, 512, {
 /// Channels of v that lie together.
 const CHANNEL_GROUP: usize = 8;
 
+/// Checked operands: what the kernels need.
+pub(super) struct Fp8Attention<'a> {
+    pub(super) qkv: &'a QuantizedQkv,
+    pub(super) v_units: u64,
+    /// With the scales of q and k.
+    pub(super) scale: f32,
+    pub(super) out: u64,
+    pub(super) out_stride: i32,
+    /// Whether the output is e4m3, in quarters of v's units, whatever they are: kernels need none then.
+    pub(super) quantizes: bool,
+}
+
 pub(crate) fn attention_fp8(
     cuda: &Arc<Cuda>,
     out: &Output<'_>,
@@ -54,22 +67,41 @@ pub(crate) fn attention_fp8(
     if seq == 0 || heads == 0 {
         return Ok(());
     }
-    if cuda.tier() != Tier::Sm90 || head_dim != HEAD {
+    if head_dim != HEAD {
         return Err(no_fp8(OP));
     }
     expect(OP, "scale", scale > 0.0, || ("a positive number".into(), scale.to_string()))?;
-    // In e4m3, the output is in quarters of v's units, whatever they are: the kernel needs none.
-    let (entry, address, stride, unit) = match out {
-        Output::Act(out) => (FP8_ATTENTION.kernel, out.as_ref().cuda_address(), out.stride(), 8),
+    let (address, stride, unit, quantizes) = match out {
+        Output::Act(out) => (out.as_ref().cuda_address(), out.stride(), 8, false),
         Output::Fp8 { out, .. } => {
-            let values = out.values.as_ref();
-            ("attention_fp8_sm90_d128_e4m3", values.cuda_address(), values.stride(), 16)
+            (out.values.as_ref().cuda_address(), out.values.stride(), 16, true)
         }
     };
     expect_aligned(OP, "out", address)?;
     expect(OP, "stride of out", stride.is_multiple_of(unit), || {
         (format!("a multiple of {unit}"), stride.to_string())
     })?;
+    let operands = Fp8Attention {
+        qkv,
+        v_units: v_units.cuda_address(),
+        scale: scale * qkv.qk_scales[0] * qkv.qk_scales[1],
+        out: address,
+        out_stride: int(OP, "stride", stride)?,
+        quantizes,
+    };
+    match cuda.tier() {
+        Tier::Sm90 => hopper(cuda, &operands),
+        Tier::Portable | Tier::Sm89 => sm89::attention(cuda, &operands),
+    }
+}
+
+fn hopper(cuda: &Arc<Cuda>, operands: &Fp8Attention<'_>) -> Result<()> {
+    let qkv = operands.qkv;
+    let [seq, _, heads, _] = qkv.qk.shape();
+    let entry = match operands.quantizes {
+        true => "attention_fp8_sm90_d128_e4m3",
+        false => FP8_ATTENTION.kernel,
+    };
     let keys = |rows| {
         cuda.tensor_map(&MapLayout {
             element: MapElement::Byte,
@@ -97,14 +129,14 @@ pub(crate) fn attention_fp8(
             tile: [FP8_ATTENTION.columns, CHANNEL_GROUP, 1, HEAD / CHANNEL_GROUP / CLUSTER],
             swizzle: Swizzle::Bytes128,
         })?,
-        out: address,
-        v_scales: v_units.cuda_address(),
+        out: operands.out,
+        v_scales: operands.v_units,
         partials: partials(cuda),
         flags: cuda.scratch(),
         seq: int(OP, "S", seq)?,
         heads: int(OP, "heads", heads)?,
-        out_stride: int(OP, "stride", stride)?,
-        scale: scale * qkv.qk_scales[0] * qkv.qk_scales[1],
+        out_stride: operands.out_stride,
+        scale: operands.scale,
         reserved: [0; 20],
     };
     let tiles = seq.div_ceil(CLUSTER * FP8_ATTENTION.rows) * heads;

@@ -1,4 +1,4 @@
-//! Launcher of the Hopper kernels of `gemm` over e4m3: as in `sm90.rs`, with scales.
+//! Launcher of `gemm` over e4m3: that of the Hopper kernels, as in `sm90.rs`, with scales.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::device::Swizzle;
 use crate::device::TensorMap;
 use crate::device::Tier;
 use crate::device::Work;
-use crate::device::operand::no_fp8;
 use crate::error::Result;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::gemm::Gates;
 use crate::ops::cuda::gemm::OP;
+use crate::ops::cuda::gemm::sm89;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
@@ -93,14 +93,20 @@ pub(in crate::ops::cuda) struct Fp8Product<'a> {
 
 /// Launches the kernel for `a` in e4m3.
 pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
+    let [_, columns] = product.out.shape();
+    check(&product.a, product.weight.map(|[values, _]| values), columns)?;
+    if hopper(cuda, product)? { Ok(()) } else { sm89::gemm(cuda, product) }
+}
+
+/// Launches the Hopper kernel where there is one, and says whether it did.
+fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
     let Fp8Product { out, a, residual, split, weight, gates, .. } = product;
     let (split, [rows, columns], [_, k]) = (*split, out.shape(), a.shape());
     let tiles = tiles(out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
     let tile = tiles.and_then(|tiles| {
         quickest(cuda, tiles, [split, rows - split], [columns, k], residual.is_some())
     });
-    let tile = tile.ok_or_else(|| no_fp8(OP))?;
-    check(a, weight.map(|[values, _]| values), columns)?;
+    let Some(tile) = tile else { return Ok(false) };
     let segments = Segments { cuda, split, rows };
     let chunk = [CHUNK_ROWS, tile.chunk_columns];
     let swizzle = tile.chunk_swizzle();
@@ -137,10 +143,11 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
     let count = tile.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, tile.smem_bytes)?;
     let work = Work::Flops(2 * rows * columns * k);
-    cuda.launch(tile.kernel, launch.doing(work), &params)
+    cuda.launch(tile.kernel, launch.doing(work), &params)?;
+    Ok(true)
 }
 
-/// Fails for what bulk copies cannot take.
+/// Fails for what the kernels cannot copy 16 bytes at a time.
 fn check(a: &QuantizedRef<'_>, weights: [u64; 2], columns: usize) -> Result<()> {
     let [_, k] = a.shape();
     for (value, unit) in [(k, 16), (a.values.stride(), 16), (columns, 16)] {

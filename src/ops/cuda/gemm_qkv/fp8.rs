@@ -1,5 +1,5 @@
-//! Launcher of the Hopper kernel of `gemm_qkv` over e4m3: q, k and v in one launch, the MLP part of a
-//! single block as a product of its own.
+//! Launcher of `gemm_qkv` over e4m3: q, k and v in one launch, that of the Hopper kernel here, the MLP
+//! part of a single block as a product of its own.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use crate::device::Tensor;
 use crate::device::TensorMap;
 use crate::device::Tier;
 use crate::device::Work;
-use crate::device::operand::no_fp8;
 use crate::device::quantized_qkv::KEY_PADDING;
 use crate::error::Result;
 use crate::ops::cuda::gemm::Gates;
@@ -29,6 +28,7 @@ use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::gemm_qkv::EPS;
 use crate::ops::cuda::gemm_qkv::Fp8Qkv;
 use crate::ops::cuda::gemm_qkv::OP;
+use crate::ops::cuda::gemm_qkv::sm89;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
@@ -37,6 +37,7 @@ use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
 use crate::ops::cuda::tile::hopper::fp8::FP8_QKV;
 use crate::ops::cuda::tile::hopper::weight_maps;
+use crate::ops::expect;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm_qkv::QkvSegment;
 
@@ -68,7 +69,7 @@ kernel_params!(Params, 1472, {
 
 /// Whether the kernel can store v as attention reads it: the tiles of both segments then reach to the
 /// end of its padding.
-pub(super) fn stores_values(segments: &[QkvSegment<'_>]) -> bool {
+fn stores_values(segments: &[QkvSegment<'_>]) -> bool {
     matches!(segments, [_]) || segments[0].rows.end.is_multiple_of(KEY_PADDING)
 }
 
@@ -97,7 +98,22 @@ fn value_maps(
     Ok([map(0, split)?, map(split, padded - split)?])
 }
 
-/// Launches the kernels for `a` in e4m3. q, k and v go to `quantized` if it is there.
+/// A product over e4m3: what its kernels need.
+pub(super) struct Fp8Inputs<'a> {
+    pub(super) qkv: &'a Tensor<Act, 4>,
+    pub(super) a: QuantizedRef<'a>,
+    /// Rows of the first segment.
+    pub(super) split: usize,
+    /// Values and scales of each segment.
+    pub(super) weight: [[u64; 2]; 2],
+    pub(super) bias: [u64; 2],
+    pub(super) q_norm: [u64; 2],
+    pub(super) k_norm: [u64; 2],
+    pub(super) rope: u64,
+}
+
+/// Launches the kernels for `a` in e4m3. Says whether q, k and v went to `quantized`; else they are in
+/// `qkv`.
 pub(super) fn gemm_qkv(
     cuda: &Arc<Cuda>,
     qkv: &Tensor<Act, 4>,
@@ -106,23 +122,61 @@ pub(super) fn gemm_qkv(
     a: QuantizedRef<'_>,
     segments: &[QkvSegment<'_>],
     rope: &Tensor<f32, 3>,
-) -> Result<()> {
+) -> Result<bool> {
     let ([rows, _, heads, head_dim], [_, k]) = (qkv.shape(), a.shape());
     if rows == 0 {
-        return Ok(());
+        return Ok(false);
     }
+    for value in [k, a.values.stride()] {
+        expect(OP, "K or a row's stride", value.is_multiple_of(16), || {
+            ("a multiple of 16 in e4m3".into(), value.to_string())
+        })?;
+    }
+    let pair = pair(OP, segments)?;
+    let [first, second] = pair.map(|segment| fp8_weight(OP, &segment.linear.weight));
+    let inputs = Fp8Inputs {
+        qkv,
+        a,
+        split: pair[0].rows.end,
+        weight: [first?, second?],
+        bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
+        q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
+        k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
+        rope: rope.cuda_address(),
+    };
+    let direct = quantized.filter(|_| stores_values(segments));
+    let on_hopper = hopper(cuda, &inputs, direct)?;
+    if !on_hopper {
+        sm89::gemm_qkv(cuda, &inputs)?;
+    }
+    let stored = on_hopper && direct.is_some();
+    let Some(out) = mlp else { return Ok(stored) };
+    // The rows of W behind q, k and v.
+    let columns = 3 * heads * head_dim;
+    let behind = |address: u64, bytes: usize| match address {
+        0 => 0,
+        address => address + (columns * bytes) as u64,
+    };
+    let Fp8Inputs { split, weight, bias, .. } = inputs;
+    let weight = weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]);
+    let bias = bias.map(|address| behind(address, 4));
+    let (residual, gates, activation) = (None, Gates::NONE, Activation::GeluTanh);
+    fp8::gemm(cuda, &Fp8Product { out, a, residual, split, weight, bias, gates, activation })?;
+    Ok(stored)
+}
+
+/// Launches the Hopper kernel where it suits, and says whether it did. q, k and v go to `quantized` if
+/// it is there.
+fn hopper(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>, quantized: Option<Fp8Qkv<'_>>) -> Result<bool> {
+    let Fp8Inputs { qkv, a, split, weight, .. } = *inputs;
+    let ([rows, _, heads, head_dim], [_, k]) = (qkv.shape(), a.shape());
     let (part, columns) = (heads * head_dim, 3 * heads * head_dim);
     let suits =
         head_dim == HEAD && part.is_multiple_of(FP8_QKV.columns) && a.scaling == Scaling::Row;
-    if cuda.tier() != Tier::Sm90 || !suits || !k.is_multiple_of(16) {
-        return Err(no_fp8(OP));
+    if cuda.tier() != Tier::Sm90 || !suits {
+        return Ok(false);
     }
-    let pair = pair(OP, segments)?;
-    let split = pair[0].rows.end;
-    let [first, second] = pair.map(|segment| fp8_weight(OP, &segment.linear.weight));
-    let weight = [first?, second?];
     let values = weight.map(|[values, _]| values);
-    let bias = pair.map(|segment| address_or_null(segment.linear.bias.as_ref()));
     let segments = Segments { cuda, split, rows };
     let chunk = [CHUNK_ROWS, FP8_QKV.chunk_columns];
     let out = segments.maps(qkv.matrix_of(rows), chunk, FP8_QKV.chunk_swizzle())?;
@@ -144,10 +198,10 @@ pub(super) fn gemm_qkv(
         v,
         row_scale: of_segments(a.scales, split),
         weight_scale: weight.map(|[_, scales]| scales),
-        bias,
-        q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
-        k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
-        rope: rope.cuda_address(),
+        bias: inputs.bias,
+        q_norm: inputs.q_norm,
+        k_norm: inputs.k_norm,
+        rope: inputs.rope,
         v_units: units,
         rows: segments.lengths(OP)?,
         columns: int(OP, "columns", columns)?,
@@ -162,14 +216,5 @@ pub(super) fn gemm_qkv(
     let launch = cluster_launch(cuda, OP, count, FP8_QKV.smem_bytes)?;
     let work = Work::Flops(2 * rows * columns * k);
     cuda.launch(entry, launch.doing(work), &params)?;
-    let Some(out) = mlp else { return Ok(()) };
-    // The rows of W behind q, k and v.
-    let behind = |address: u64, bytes: usize| match address {
-        0 => 0,
-        address => address + (columns * bytes) as u64,
-    };
-    let weight = weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]);
-    let bias = bias.map(|address| behind(address, 4));
-    let (residual, gates, activation) = (None, Gates::NONE, Activation::GeluTanh);
-    fp8::gemm(cuda, &Fp8Product { out, a, residual, split, weight, bias, gates, activation })
+    Ok(true)
 }

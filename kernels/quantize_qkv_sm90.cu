@@ -1,9 +1,0 @@
-// quantize_qkv.cu with the conversions of the Hopper tier's instruction set; entry
-// quantize_qkv_sm90.
-
-#include "common/quantize_qkv.cuh"
-
-extern "C" __global__ void __launch_bounds__(flux_rt::QUANTIZE_QKV_THREADS)
-    quantize_qkv_sm90(const __grid_constant__ flux_rt::QuantizeQkvParams params) {
-    flux_rt::quantize_qkv_block(params);
-}
