@@ -78,12 +78,17 @@ struct Bench {
 }
 
 impl Bench {
-    /// On the first GPU, or the CPU where there is none.
+    /// On the first GPU, or the CPU where there is none. `FLUX_RT_GPU_TIER=portable` times the kernels of
+    /// every card.
     #[expect(clippy::print_stdout, reason = "says what is timed")]
     fn new() -> Self {
         let criterion = Criterion::default();
         let (criterion, device) = match Device::cuda(0) {
             Ok(device) => {
+                let tier = std::env::var_os("FLUX_RT_GPU_TIER");
+                if let Device::Cuda(cuda) = &device {
+                    cuda.set_portable(tier.is_some_and(|tier| tier == "portable"));
+                }
                 let criterion = criterion.sample_size(SAMPLES).nresamples(10_000);
                 let criterion = criterion.warm_up_time(Duration::from_millis(500));
                 (criterion.measurement_time(Duration::from_secs(1)), device)
