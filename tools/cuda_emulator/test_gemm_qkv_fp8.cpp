@@ -61,7 +61,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     return comparison.report(label);
 }
 
-int main() {
+int main(int argc, char **argv) {
     const Case cases[] = {
         {1, 1, 1, 128, 16, 0, true, 1}, {70, 9, 2, 128, 96, 0, true, 1}, {130, 65, 3, 64, 208, 1, true, 2},
         {150, 40, 3, 128, 160, 1, false, 2}, {257, 129, 1, 128, 272, 0, true, 12}, {66, 0, 7, 16, 64, 0, true, 2},
@@ -69,6 +69,18 @@ int main() {
     struct Entry { const char *name; Kernel kernel; int tm, tn, threads, shared; };
     const Entry entries[] = {{"gemm_qkv_fp8_64x128", gemm_qkv_fp8_sm89_64x128, 64, 128, 128, 98304},
                              {"gemm_qkv_fp8_128x128", gemm_qkv_fp8_sm89_128x128, 128, 128, 128, 65536}, {"gemm_qkv_fp8_128x256", gemm_qkv_fp8_sm89_128x256, 128, 256, 256, 98304}};
+    if (argc > 2) { // TEST SEED COUNT: random shapes
+        data_random.state = atoi(argv[1]) * 7919 + 1; auto r = [&](int n) { return int(data_random.below(n)); };
+        int failed = 0;
+        for (int i = 0; i < atoi(argv[2]); ++i) {
+            const Entry &e = entries[r(3)]; const int m = 1 + r(200);
+            const Case c{m, r(3) ? r(m + 1) : m, 1 + r(4), 16 << r(4), 16 + 16 * r(20), r(2), bool(r(2)), 1 + r(5)};
+            emulator::scheduler_random.state = data_random.next();
+            failed += !run(e.name, e.kernel, e.tm, e.tn, e.threads, e.shared, c);
+        }
+        printf("%s\n", failed ? "FAILURES" : "ALL OK");
+        return failed;
+    }
     bool ok = true;
     int seed = 100;
     for (const Entry &e : entries) for (const Case &c : cases) {
