@@ -1,7 +1,8 @@
 //! Compiles every `kernels/*.cu` to PTX and writes the table of them, `$OUT_DIR/kernels.rs`.
 //!
-//! `X.cu` is op X for every card since Ampere, `X_sm90.cu` the same op for Hopper. A PTX is kept in
-//! the target directory under a digest of all it is made of, so that only what changed is compiled.
+//! `X.cu` is op X for every card since Ampere, `X_sm89.cu` and `X_sm90.cu` the same for newer ones. A
+//! PTX is kept in the target directory under a digest of all it is made of, so that only what changed
+//! is compiled.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;

@@ -1,5 +1,5 @@
-//! The machine code of the Hopper and the e4m3 kernels: what their speed rests on is really in it. Runs where
-//! `cuobjdump` is: named by `FLUX_RT_CUOBJDUMP`, beside ptxas, or in `PATH`.
+//! The machine code of the Hopper and the e4m3 kernels: what their speed rests on is really in it.
+//! Runs where `cuobjdump` is: named by `FLUX_RT_CUOBJDUMP`, beside ptxas, or in `PATH`.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it")]
 
 use std::path::PathBuf;

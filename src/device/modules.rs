@@ -1,7 +1,8 @@
 //! The compiled kernels: PTX of every file of `kernels/`, made by `build/kernels.rs`.
 //!
 //! `kernels/X.cu` is the module of op X for every card since Ampere, `kernels/X_sm89.cu` one for those
-//! that compute in e4m3, `kernels/X_sm90.cu` the one for Hopper. Without a CUDA compiler at build time the table is empty and [`TOOLKIT`] is `None`.
+//! that compute in e4m3, `kernels/X_sm90.cu` the one for Hopper. Without a CUDA compiler at build time
+//! the table is empty and [`TOOLKIT`] is `None`.
 
 /// The PTX of one `.cu` file.
 #[derive(Debug)]
