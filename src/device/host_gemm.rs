@@ -13,7 +13,16 @@ pub enum Transpose {
     Yes,
 }
 
-/// `out [M, N] = scale * a [M, K] * b` in f32, on all threads of the current rayon pool.
+/// What becomes of what `out` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// It is overwritten.
+    New,
+    /// The product is added to it.
+    Add,
+}
+
+/// `out [M, N] = scale * a [M, K] * b` in f32, or that added to `out`, on all threads of the current rayon pool.
 ///
 /// # Panics
 /// If the three shapes do not fit together: a bug of the caller.
@@ -23,6 +32,7 @@ pub fn host_gemm(
     b: Matrix<'_, f32>,
     transpose: Transpose,
     scale: f32,
+    sum: Sum,
 ) {
     let [m, n] = out.shape();
     let [a_rows, k] = a.shape();
@@ -51,14 +61,14 @@ pub fn host_gemm(
             out.host_mut().as_mut_ptr(),
             1,
             out_stride,
-            false,
+            sum == Sum::Add,
             a.host().as_ptr(),
             1,
             a_stride,
             b.host().as_ptr(),
             b_col,
             b_row,
-            0.0,
+            if sum == Sum::Add { 1.0 } else { 0.0 },
             scale,
             false,
             false,
@@ -82,10 +92,13 @@ mod tests {
         let b = Matrix::<f32>::new(&b, 2, 2);
         let mut out = [0.0; 6];
         let mut view = MatrixMut::<f32>::new(&mut out, 2, 3).columns(0..2);
-        host_gemm(&mut view, a, b, Transpose::No, 1.0);
+        host_gemm(&mut view, a, b, Transpose::No, 1.0, Sum::New);
         assert_eq!(out, [19.0, 22.0, 0.0, 43.0, 50.0, 0.0]);
         let mut view = MatrixMut::<f32>::new(&mut out, 2, 3).columns(1..3);
-        host_gemm(&mut view, a, b, Transpose::Yes, 2.0);
+        host_gemm(&mut view, a, b, Transpose::Yes, 2.0, Sum::New);
         assert_eq!(out, [19.0, 34.0, 46.0, 43.0, 78.0, 106.0]);
+        let mut view = MatrixMut::<f32>::new(&mut out, 2, 3).columns(0..2);
+        host_gemm(&mut view, a, b, Transpose::No, 1.0, Sum::Add);
+        assert_eq!(out, [38.0, 56.0, 46.0, 86.0, 128.0, 106.0]);
     }
 }

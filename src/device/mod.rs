@@ -8,6 +8,7 @@ use std::sync::Arc;
 mod cuda;
 pub mod e4m3;
 pub mod host_gemm;
+pub mod kept;
 pub mod matrix;
 mod modules;
 pub mod operand;

@@ -22,18 +22,17 @@ use crate::elastic::Measured;
 use crate::elastic::Plan;
 use crate::error::Error;
 use crate::error::Result;
-use crate::files;
+use crate::files::File;
 use crate::model::config::FluxConfig;
 use crate::model::plan::BlockPlans;
 use crate::model::plan::DoublePlan;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
 use crate::model::plan::Width;
+use crate::model::weights::width_biases::MLP_STEP;
 
 /// What files of this program say.
 const VERSION: u32 = 1;
-/// MLP widths are multiples of this: what a kernel computes at a time.
-const MLP_STEP: usize = 128;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,8 +91,8 @@ struct SingleEntry {
 ///
 /// # Errors
 /// [`Error::Read`]; as [`parse`].
-pub fn read(path: &Path, config: &FluxConfig) -> Result<Plan> {
-    parse(&files::read_text(path)?, path, config)
+pub fn read(file: &File, config: &FluxConfig) -> Result<Plan> {
+    parse(&file.text()?, file.path(), config)
 }
 
 /// The plan in the text of a file; `path` is for messages.
@@ -294,7 +293,13 @@ mod tests {
     fn every_built_in_plan_survives_its_file() {
         for mode in [Mode::Original, Mode::Xl, Mode::L, Mode::M, Mode::S] {
             let mut plan = Plan::built_in(&mode, [3, 4]).unwrap();
-            plan.measured = Some(Measured { loss: 0.0123, psnr: 41.5, time: 0.625 });
+            plan.measured = Some(Measured {
+                loss: 0.0123,
+                psnr: 41.5,
+                time: 0.625,
+                ssim: Some(0.99),
+                retrieval: None,
+            });
             plan.blocks.single[2].width = Width { heads: Some(1), mlp: Some(128) };
             assert_eq!(parsed(&to_json(&plan)).unwrap(), plan);
         }

@@ -4,6 +4,7 @@
 //! block): on CUDA that is one grouped launch, whose tiles never cross a segment.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::bf16;
 
@@ -15,6 +16,7 @@ use crate::device::MatrixMut;
 use crate::device::Output;
 use crate::device::Quantized;
 use crate::device::Tensor;
+use crate::device::kept::Kept;
 use crate::error::Result;
 use crate::ops::ModulationVector;
 use crate::ops::cpu;
@@ -35,6 +37,19 @@ pub enum Weight {
     Bf16(Tensor<bf16, 2>),
     /// e4m3 with a scale for each output channel.
     Fp8(Quantized),
+    /// Some of another's rows and columns, for a narrower layer.
+    Part(WeightPart),
+}
+
+/// Some rows and columns of a matrix, whose bytes it shares.
+#[derive(Debug, Clone)]
+pub struct WeightPart {
+    /// The whole, which is no part itself.
+    pub of: Arc<Weight>,
+    /// Output channels.
+    pub rows: Kept,
+    /// Input channels.
+    pub columns: Kept,
 }
 
 impl Weight {
@@ -45,6 +60,7 @@ impl Weight {
             Self::F32(tensor) => tensor.device(),
             Self::Bf16(tensor) => tensor.device(),
             Self::Fp8(quantized) => quantized.view().values.device(),
+            Self::Part(part) => part.of.device(),
         }
     }
 
@@ -55,6 +71,7 @@ impl Weight {
             Self::F32(tensor) => tensor.shape(),
             Self::Bf16(tensor) => tensor.shape(),
             Self::Fp8(quantized) => quantized.view().shape(),
+            Self::Part(part) => [part.rows.count(), part.columns.count()],
         }
     }
 }

@@ -311,7 +311,7 @@ mod tests {
         let [stream, next, third] = &streams;
         let two = [&txt, &modulation, stream, next, third, &scratch.mid, &scratch.normed.act];
         let elements = two.map(|tensor| tensor.host().len()).iter().sum::<usize>()
-            + scratch.qkv.act.host().len()
+            + scratch.qkvs.by_heads[0].1.act.host().len()
             + scratch.attention_mlp.act.host().len()
             + 2 * rows * columns * 64;
         let expected = 2 * elements + 4 * rope.host().len();

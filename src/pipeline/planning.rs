@@ -5,16 +5,19 @@ use std::path::Path;
 use crate::device::Device;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
+use crate::elastic::choice::Offer;
 use crate::elastic::file;
 use crate::error::Error;
 use crate::error::Result;
+use crate::files::File;
 use crate::model::config::FluxConfig;
 use crate::model::plan::BlockPlans;
 use crate::model::plan::Precision;
 use crate::model::plan::Width;
 use crate::model::source::ModelFiles;
+use crate::pipeline::widths::has_widths;
 
-/// The plan of a mode as `device` runs it, and the parts that it runs in bf16 and at full width though
+/// The plan of a mode as `device` runs it, the model's own where it has one, and the parts that it runs in bf16 or at full width though
 /// the plan says otherwise, for want of a kernel.
 ///
 /// # Errors
@@ -25,19 +28,32 @@ pub(super) fn plan(
     files: &ModelFiles,
     config: &FluxConfig,
 ) -> Result<(Plan, Vec<&'static str>)> {
-    let mut plan = match mode {
-        Mode::Plan(path) => {
-            let plan = file::read(path, config)?;
-            check_model(&plan, path, files)?;
+    let file = match mode {
+        Mode::Plan(path) => Some(File::Disk(path.clone())),
+        Mode::Original | Mode::Xl => None,
+        Mode::L | Mode::M | Mode::S => {
+            files.plans.as_ref().and_then(|plans| plans.file(&format!("{mode}.json")))
+        }
+    };
+    let mut plan = match file {
+        Some(file) => {
+            let plan = file::read(&file, config)?;
+            check_model(&plan, file.path(), files)?;
+            check_widths(&plan, file.path(), files)?;
             plan
         }
-        mode => {
+        None => {
             let blocks = [config.num_layers, config.num_single_layers];
             // Every mode but a file is built in.
             Plan::built_in(mode, blocks).unwrap_or_else(|| unreachable!("{mode} is built in"))
         }
     };
-    let kernels = match device {
+    let lowered = lower(&mut plan.blocks, kernels(device, config));
+    Ok((plan, lowered))
+}
+
+fn kernels(device: &Device, config: &FluxConfig) -> Kernels {
+    match device {
         Device::Cpu => Kernels::ALL,
         // Those of q, k and v take whole heads of 128, two at a time.
         Device::Cuda(cuda) => Kernels {
@@ -47,10 +63,24 @@ pub(super) fn plan(
                 && config.num_attention_heads.is_multiple_of(2),
             attention: cuda.has_fp8() && config.attention_head_dim == 128,
             mixed: false,
+            heads: false,
         },
-    };
-    let lowered = lower(&mut plan.blocks, kernels);
-    Ok((plan, lowered))
+    }
+}
+
+/// What a planner can choose from for a model on `device`.
+///
+/// # Errors
+/// [`Error::Format`] for an `elastic.json` that is none.
+pub(super) fn offer(device: &Device, files: &ModelFiles, config: &FluxConfig) -> Result<Offer> {
+    let kernels = kernels(device, config);
+    let widths = has_widths(&files.transformer, files.elastic.as_ref())?;
+    Ok(Offer {
+        linears: kernels.linears && kernels.inputs,
+        attention: kernels.attention,
+        mlp: widths,
+        heads: widths && kernels.heads,
+    })
 }
 
 /// Fails if the plan was made for another transformer: what it says of losses is not true of this one.
@@ -69,6 +99,21 @@ fn check_model(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
     })
 }
 
+/// Fails if the plan leaves out heads or neurons of a model in which the last are no less important
+/// than the first.
+fn check_widths(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
+    let narrow = plan.blocks.widths().into_iter().any(|width| width != Width::default());
+    if !narrow || has_widths(&files.transformer, files.elastic.as_ref())? {
+        return Ok(());
+    }
+    Err(Error::Config {
+        path: path.to_owned(),
+        field: "heads or mlp".into(),
+        expected: "full width, for this model is not prepared for less".into(),
+        actual: "less; make a model that is with `flux-rt elastic prepare --out DIR`".into(),
+    })
+}
+
 /// What a device can compute in e4m3.
 #[derive(Debug, Clone, Copy)]
 struct Kernels {
@@ -79,15 +124,18 @@ struct Kernels {
     attention: bool,
     /// The MLP's first layer where its second is in bf16.
     mixed: bool,
+    /// Attention of fewer heads than the weights have.
+    heads: bool,
 }
 
 impl Kernels {
-    const ALL: Self = Self { linears: true, inputs: true, attention: true, mixed: true };
+    const ALL: Self =
+        Self { linears: true, inputs: true, attention: true, mixed: true, heads: true };
 }
 
 /// Takes back what has no kernel, and names it.
 fn lower(blocks: &mut BlockPlans, kernels: Kernels) -> Vec<&'static str> {
-    let Kernels { linears, inputs, attention, mixed } = kernels;
+    let Kernels { linears, inputs, attention, mixed, heads } = kernels;
     let mut lowered = Vec::new();
     let mut keep = |name, precision: &mut Precision, has_kernel: bool| {
         if precision.is_fp8() && !has_kernel {
@@ -111,9 +159,9 @@ fn lower(blocks: &mut BlockPlans, kernels: Kernels) -> Vec<&'static str> {
         widths.push(&mut block.width);
     }
     for width in widths {
-        if *width != Width::default() {
-            *width = Width::default();
-            lowered.push("width");
+        if width.heads.is_some() && !heads {
+            width.heads = None;
+            lowered.push("heads");
         }
     }
     lowered.sort_unstable();
@@ -149,7 +197,11 @@ mod tests {
         let mut blocks = BlockPlans::plain([2, 2]);
         blocks.single[0].width.heads = Some(1);
         blocks.double[1].width.mlp = Some(128);
-        assert_eq!(lower(&mut blocks, Kernels::ALL), ["width"]);
-        assert_eq!(blocks, BlockPlans::plain([2, 2]));
+        blocks.double[0].width.heads = Some(2);
+        let kernels = Kernels { heads: false, ..Kernels::ALL };
+        assert_eq!(lower(&mut blocks, kernels), ["heads"]);
+        let mut expected = BlockPlans::plain([2, 2]);
+        expected.double[1].width.mlp = Some(128);
+        assert_eq!(blocks, expected);
     }
 }

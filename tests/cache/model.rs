@@ -121,7 +121,7 @@ impl Model {
                 &mut workspace,
                 cache,
                 view,
-                Planned { weights: &self.weights, plan: &plan },
+                Planned::new(&self.weights, &plan),
                 prepared,
                 &step,
             )

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use flux_rt::Error;
 use flux_rt::files;
-use flux_rt::model::plan::Precision;
+use flux_rt::model::plan::BlockSizes;
+use flux_rt::model::plan::DoublePlan;
+use flux_rt::model::plan::SinglePlan;
 use flux_rt::model::source::ModelFiles;
 use flux_rt::model::source::ModelSource;
 use flux_rt::model::weights::checkpoint::Checkpoint;
@@ -36,7 +38,7 @@ fn values(weight: &Weight) -> Vec<f32> {
     match weight {
         Weight::F32(tensor) => tensor.host().to_vec(),
         Weight::Bf16(tensor) => tensor.host().iter().map(|value| value.to_f32()).collect(),
-        Weight::Fp8(_) => unreachable!("nothing here is quantised"),
+        Weight::Fp8(_) | Weight::Part(_) => unreachable!("nothing here is quantised or narrowed"),
     }
 }
 
@@ -78,17 +80,19 @@ fn the_transformer_is_fused_in_the_documented_order() {
     let reader = &mut Reader::new(&checkpoint, Component::Transformer).unwrap();
     let d = flux.config.hidden_size();
 
+    let full = BlockSizes::full(&flux.config);
+    let (whole, single_plan) = (DoublePlan::default(), SinglePlan::default());
     let block = "transformer_blocks.1.attn";
     let names = ["to_q", "to_k", "to_v"].map(|name| format!("{block}.{name}"));
     assert_fused(
         reader,
-        flux.double[1].img.qkv.at(Precision::Bf16).unwrap(),
+        flux.double[1].img.qkv.at(whole.qkv_form(full)).unwrap(),
         &names.each_ref().map(String::as_str),
     );
     let names = ["add_q_proj", "add_k_proj", "add_v_proj"].map(|name| format!("{block}.{name}"));
     assert_fused(
         reader,
-        flux.double[1].txt.qkv.at(Precision::Bf16).unwrap(),
+        flux.double[1].txt.qkv.at(whole.qkv_form(full)).unwrap(),
         &names.each_ref().map(String::as_str),
     );
     let single = "single_transformer_blocks.1";
@@ -96,12 +100,12 @@ fn the_transformer_is_fused_in_the_documented_order() {
         ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"].map(|name| format!("{single}.{name}"));
     assert_fused(
         reader,
-        flux.single[1].linear1.at(Precision::Bf16).unwrap(),
+        flux.single[1].linear1.at(single_plan.linear1_form(full)).unwrap(),
         &names.each_ref().map(String::as_str),
     );
     assert_fused(
         reader,
-        flux.single[1].linear2.at(Precision::Bf16).unwrap(),
+        flux.single[1].linear2.at(single_plan.linear2_form(full)).unwrap(),
         &[&format!("{single}.proj_out")],
     );
 

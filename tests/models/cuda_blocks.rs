@@ -12,6 +12,7 @@ use flux_rt::model::flux::double_block;
 use flux_rt::model::flux::rope;
 use flux_rt::model::flux::single_block;
 use flux_rt::model::plan::BlockPlans;
+use flux_rt::model::plan::BlockSizes;
 use flux_rt::model::plan::DoublePlan;
 use flux_rt::model::plan::Precision;
 use flux_rt::model::plan::SinglePlan;
@@ -19,6 +20,7 @@ use flux_rt::model::weights::blocks::DoubleBlockWeights;
 use flux_rt::model::weights::blocks::SingleBlockWeights;
 use flux_rt::model::weights::blocks::StreamWeights;
 use flux_rt::model::weights::elastic::ElasticLinear;
+use flux_rt::model::weights::units::ElasticUnits;
 use flux_rt::model::weights::units::Units;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
@@ -78,10 +80,11 @@ fn linear(
 const UNIT: f32 = 1.0;
 const HIDDEN: usize = 3072;
 
-fn units(device: &Device) -> Option<Units> {
+fn units(device: &Device) -> ElasticUnits {
     let units = |unit, len| gpu::to(device, Tensor::from_host([len], vec![unit; len]));
     let (v, attention) = (units(UNIT, HIDDEN), units(UNIT / 4.0, HIDDEN));
-    Some(Units { v, attention, mlp: units(UNIT, 4 * HIDDEN) })
+    let units = Units { v, attention, mlp: units(UNIT, 4 * HIDDEN) };
+    (BlockSizes::full(&config()), units).into()
 }
 
 /// What q and k do not exceed whose norms' weights are below 1.

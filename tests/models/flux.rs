@@ -234,7 +234,7 @@ fn planned(case: &Case, plan: &BlockPlans) -> Tensor<Act, 2> {
         &mut workspace,
         CacheStep::none(),
         latents,
-        Planned { weights: &case.weights, plan },
+        Planned::new(&case.weights, plan),
         &case.prepared,
         &case.step,
     )
@@ -287,7 +287,8 @@ fn every_step_of_a_whole_run() {
         for index in 0..sigmas.shape()[0] - 1 {
             let input = latents.matrix();
             let cache = CacheStep::none();
-            let transformer = Planned { weights: &weights, plan: &plan(config) };
+            let plan = plan(config);
+            let transformer = Planned::new(&weights, &plan);
             flux::forward(
                 &mut velocity,
                 &mut workspace,

@@ -1,6 +1,7 @@
 //! `gemm` against a triple loop in f64.
 
 mod fp8;
+mod part;
 
 use half::bf16;
 use proptest::prelude::*;

@@ -13,7 +13,7 @@ use crate::model::flux::Scratch;
 use crate::model::flux::modulation::BlockModulation;
 use crate::model::flux::modulation::DoubleModulation;
 use crate::model::plan::DoublePlan;
-use crate::model::plan::Precision;
+use crate::model::plan::LayerForm;
 use crate::model::weights::blocks::DoubleBlockWeights;
 use crate::model::weights::blocks::StreamWeights;
 use crate::ops::ModulationVector;
@@ -44,35 +44,41 @@ pub fn forward(
     let [txt_len, _] = prepared.txt.shape();
     let rows = [0..txt_len, txt_len..seq];
     let DoubleBlockWeights { txt, img, units } = weights;
-    let units = units.as_ref();
-    let Scratch { mid, normed, qkv, attention_mlp } = scratch;
+    let Scratch { sizes: full, mid, normed, qkvs, attention_mlp } = scratch;
+    let full = *full;
+    let sizes = full.narrowed(plan.width);
+    let units = units.at(&sizes);
+    let qkv = qkvs.of(sizes.heads)?;
 
     let streams = [modulation.txt_attention, modulation.img_attention];
     let normed_rows = modulate(&rows, streams);
     layernorm_modulate(normed.write(plan.qkv)?, input.matrix(), &normed_rows)?;
     let segments = [
-        qkv_segment(rows[0].clone(), txt, plan.qkv)?,
-        qkv_segment(rows[1].clone(), img, plan.qkv)?,
+        qkv_segment(rows[0].clone(), txt, plan.qkv_form(full))?,
+        qkv_segment(rows[1].clone(), img, plan.qkv_form(full))?,
     ];
     let bounds = [0, 1].map(|part| txt.qk_bounds[part].max(img.qk_bounds[part]));
     let qkv_out = qkv.write(bounds, units, plan.attention)?;
     gemm_qkv(qkv_out, None, normed.read(plan.qkv)?, &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.write_attention(plan.out, units)?;
+    let heads_out = attention_mlp.write_attention(plan.out, sizes, units)?;
     qkv.attention(heads_out, units, prepared.attention_scale, plan.attention)?;
-    let heads_out = attention_mlp.attention(plan.out)?;
-    let linears = [txt.out.at(plan.out)?, img.out.at(plan.out)?];
+    let heads_out = attention_mlp.attention(plan.out, sizes)?;
+    let form = plan.out_form(full);
+    let linears = [txt.out.at(form)?, img.out.at(form)?];
     let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));
     gemm(mid.matrix_mut(), heads_out, Some(input.matrix()), &segments, Activation::None)?;
 
     let streams = [modulation.txt_mlp, modulation.img_mlp];
     let normed_rows = modulate(&rows, streams);
     layernorm_modulate(normed.write(plan.mlp_up)?, mid.matrix(), &normed_rows)?;
-    let linears = [txt.mlp_up.at(plan.mlp_up)?, img.mlp_up.at(plan.mlp_up)?];
+    let form = plan.mlp_up_form(full);
+    let linears = [txt.mlp_up.at(form)?, img.mlp_up.at(form)?];
     let segments = gated(&rows, linears, [None, None]);
-    let mlp = attention_mlp.write_mlp(plan.mlp_down, units)?;
+    let mlp = attention_mlp.write_mlp(plan.mlp_down, sizes, units)?;
     gemm(mlp, normed.read(plan.mlp_up)?, None, &segments, Activation::GeluTanh)?;
-    let mlp = attention_mlp.mlp(plan.mlp_down)?;
-    let linears = [txt.mlp_down.at(plan.mlp_down)?, img.mlp_down.at(plan.mlp_down)?];
+    let mlp = attention_mlp.mlp(plan.mlp_down, sizes)?;
+    let form = plan.mlp_down_form(full);
+    let linears = [txt.mlp_down.at(form)?, img.mlp_down.at(form)?];
     let segments = gated(&rows, linears, streams.map(|stream| Some(stream.gate)));
     out.add(mlp, mid.matrix(), &segments)
 }
@@ -80,9 +86,9 @@ pub fn forward(
 fn qkv_segment(
     rows: Range<usize>,
     stream: &StreamWeights,
-    precision: Precision,
+    form: LayerForm,
 ) -> Result<QkvSegment<'_>> {
-    let linear = stream.qkv.at(precision)?;
+    let linear = stream.qkv.at(form)?;
     Ok(QkvSegment { rows, linear, q_norm: &stream.q_norm, k_norm: &stream.k_norm })
 }
 

@@ -13,6 +13,7 @@ pub mod rope;
 pub mod single_block;
 mod workspace;
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::device::Act;
@@ -50,6 +51,7 @@ struct Pass<'a> {
     step: &'a Tensor<u32, 1>,
     seq: usize,
     plan: &'a BlockPlans,
+    watch: Option<Watch<'a>>,
 }
 
 impl Pass<'_> {
@@ -105,6 +107,9 @@ impl Pass<'_> {
                     )?;
                 }
             }
+            if let Some(Watch(watch)) = self.watch {
+                watch(index, &workspace.scratch)?;
+            }
             at = next;
         }
         Ok(at)
@@ -144,6 +149,26 @@ pub struct Planned<'a> {
     pub weights: &'a FluxWeights,
     /// What each block computes in.
     pub plan: &'a BlockPlans,
+    /// Who looks at a block's buffers once it is done.
+    pub watch: Option<Watch<'a>>,
+}
+
+impl<'a> Planned<'a> {
+    /// Nobody looks on.
+    #[must_use]
+    pub fn new(weights: &'a FluxWeights, plan: &'a BlockPlans) -> Self {
+        Self { weights, plan, watch: None }
+    }
+}
+
+/// Is told a block's number, double ones first, and what it left in its buffers.
+#[derive(Clone, Copy)]
+pub struct Watch<'a>(pub &'a dyn Fn(usize, &Scratch) -> Result<()>);
+
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Watch")
+    }
 }
 
 /// The cached block lists at one step; empty where every block is computed.
@@ -174,7 +199,7 @@ pub fn forward(
     workspace: &mut Workspace,
     cache: CacheStep<'_>,
     latents: Matrix<'_, Act>,
-    Planned { weights, plan }: Planned<'_>,
+    Planned { weights, plan, watch }: Planned<'_>,
     prepared: &Prepared,
     step: &Tensor<u32, 1>,
 ) -> Result<()> {
@@ -183,7 +208,7 @@ pub fn forward(
     let modulation = ModulationLayout::new(&weights.config).at(&prepared.modulation, step);
     let [txt_len, _] = prepared.txt.shape();
     let [seq, _] = workspace.streams[0].shape();
-    let pass = Pass { weights, modulation, prepared, step, seq, plan };
+    let pass = Pass { weights, modulation, prepared, step, seq, plan, watch };
 
     let (mut txt, img) = workspace.streams[0].matrix_mut().split_at_row(txt_len);
     txt.copy_from(prepared.txt.matrix())?;

@@ -12,6 +12,8 @@ use crate::device::Scaling;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::plan::BlockPlans;
+use crate::model::plan::BlockSizes;
 use crate::model::plan::Precision;
 use crate::model::weights::units::Units;
 use crate::ops::attention::Mask;
@@ -49,15 +51,14 @@ impl Operand {
     }
 }
 
-/// The attention's output and the MLP's hidden layer side by side, as linear2 reads them.
+/// The attention's output and the MLP's hidden layer side by side, as linear2 reads them, without gaps
+/// where a block leaves out heads or neurons.
 #[derive(Debug)]
 pub struct AttentionMlp {
     /// `[S, D + M]`.
     pub act: Tensor<Act, 2>,
     /// The same in e4m3 and in units, if a plan asks for it.
     fp8: Option<Quantized>,
-    /// D.
-    hidden: usize,
 }
 
 impl AttentionMlp {
@@ -69,20 +70,17 @@ impl AttentionMlp {
     ) -> Result<Self> {
         let shape = [seq, hidden + mlp];
         let quantized = || Quantized::empty(device, shape, Scaling::Units);
-        Ok(Self {
-            act: Tensor::empty(device, shape)?,
-            fp8: fp8.then(quantized).transpose()?,
-            hidden,
-        })
+        Ok(Self { act: Tensor::empty(device, shape)?, fp8: fp8.then(quantized).transpose()? })
     }
 
     /// The attention's part.
     pub(super) fn write_attention<'a>(
         &'a mut self,
         precision: Precision,
+        sizes: BlockSizes,
         units: Option<&'a Units>,
     ) -> Result<Output<'a>> {
-        let columns = 0..self.hidden;
+        let columns = 0..sizes.attention;
         self.write(precision, columns, units.map(|units| &units.attention))
     }
 
@@ -90,9 +88,10 @@ impl AttentionMlp {
     pub(super) fn write_mlp<'a>(
         &'a mut self,
         precision: Precision,
+        sizes: BlockSizes,
         units: Option<&'a Units>,
     ) -> Result<Output<'a>> {
-        let columns = self.hidden..self.act.shape()[1];
+        let columns = sizes.attention..sizes.attention + sizes.mlp;
         self.write(precision, columns, units.map(|units| &units.mlp))
     }
 
@@ -114,18 +113,18 @@ impl AttentionMlp {
     }
 
     /// The attention's part.
-    pub(super) fn attention(&self, precision: Precision) -> Result<Input<'_>> {
-        self.read(precision, 0..self.hidden)
+    pub(super) fn attention(&self, precision: Precision, sizes: BlockSizes) -> Result<Input<'_>> {
+        self.read(precision, 0..sizes.attention)
     }
 
     /// The MLP's part.
-    pub(super) fn mlp(&self, precision: Precision) -> Result<Input<'_>> {
-        self.read(precision, self.hidden..self.act.shape()[1])
+    pub(super) fn mlp(&self, precision: Precision, sizes: BlockSizes) -> Result<Input<'_>> {
+        self.read(precision, sizes.attention..sizes.attention + sizes.mlp)
     }
 
     /// Both.
-    pub(super) fn both(&self, precision: Precision) -> Result<Input<'_>> {
-        self.read(precision, 0..self.act.shape()[1])
+    pub(super) fn both(&self, precision: Precision, sizes: BlockSizes) -> Result<Input<'_>> {
+        self.read(precision, 0..sizes.attention + sizes.mlp)
     }
 
     fn read(&self, precision: Precision, columns: Range<usize>) -> Result<Input<'_>> {
@@ -139,6 +138,36 @@ impl AttentionMlp {
     }
 }
 
+/// What attentions read, for each number of heads that a plan asks for.
+#[derive(Debug)]
+pub struct Qkvs {
+    /// By their heads.
+    pub by_heads: Vec<(usize, Qkv)>,
+}
+
+impl Qkvs {
+    pub(super) fn new(
+        device: &Device,
+        seq: usize,
+        full: BlockSizes,
+        plan: &BlockPlans,
+    ) -> Result<Self> {
+        let mut heads: Vec<usize> =
+            plan.widths().into_iter().map(|width| full.narrowed(width).heads).collect();
+        heads.sort_unstable();
+        heads.dedup();
+        let (head_dim, fp8) = (full.hidden / full.heads, plan.has_fp8_attention());
+        let of = |heads| Ok((heads, Qkv::new(device, [seq, heads, head_dim], fp8)?));
+        Ok(Self { by_heads: heads.into_iter().map(of).collect::<Result<_>>()? })
+    }
+
+    /// Of so many heads.
+    pub(super) fn of(&mut self, heads: usize) -> Result<&mut Qkv> {
+        let found = self.by_heads.iter_mut().find(|(of, _)| *of == heads);
+        found.map(|(_, qkv)| qkv).ok_or_else(no_buffer)
+    }
+}
+
 /// What an attention reads.
 #[derive(Debug)]
 pub struct Qkv {
@@ -149,11 +178,7 @@ pub struct Qkv {
 }
 
 impl Qkv {
-    pub(super) fn new(
-        device: &Device,
-        [seq, heads, head_dim]: [usize; 3],
-        fp8: bool,
-    ) -> Result<Self> {
+    fn new(device: &Device, [seq, heads, head_dim]: [usize; 3], fp8: bool) -> Result<Self> {
         let quantized = || QuantizedQkv::empty(device, [seq, heads, head_dim]);
         Ok(Self {
             act: Tensor::empty(device, [seq, 3, heads, head_dim])?,
@@ -197,12 +222,12 @@ impl Qkv {
     }
 }
 
-/// A workspace or weights for a plan without fp8 were given one with it: a bug of the caller.
+/// A workspace or weights for another plan were given: a bug of the caller.
 fn no_buffer() -> Error {
     Error::Shape {
         op: "flux",
         tensor: "workspace",
-        expected: "buffers and units for e4m3".into(),
+        expected: "buffers and units for the plan's precisions and widths".into(),
         actual: "none".into(),
     }
 }

@@ -33,24 +33,27 @@ pub fn forward(
 ) -> Result<()> {
     let [seq, _] = input.shape();
     let BlockModulation { shift, scale, gate } = modulation;
-    let Scratch { normed, qkv, attention_mlp, .. } = scratch;
+    let Scratch { sizes: full, normed, qkvs, attention_mlp, .. } = scratch;
+    let full = *full;
+    let sizes = full.narrowed(plan.width);
+    let qkv = qkvs.of(sizes.heads)?;
 
     let segments = [ModulateSegment { rows: 0..seq, shift, scale }];
     layernorm_modulate(normed.write(plan.linear1)?, input.matrix(), &segments)?;
     let segments = [QkvSegment {
         rows: 0..seq,
-        linear: weights.linear1.at(plan.linear1)?,
+        linear: weights.linear1.at(plan.linear1_form(full))?,
         q_norm: &weights.q_norm,
         k_norm: &weights.k_norm,
     }];
-    let units = weights.units.as_ref();
-    let mlp = attention_mlp.write_mlp(plan.linear2, units)?;
+    let units = weights.units.at(&sizes);
+    let mlp = attention_mlp.write_mlp(plan.linear2, sizes, units)?;
     let qkv_out = qkv.write(weights.qk_bounds, units, plan.attention)?;
     gemm_qkv(qkv_out, Some(mlp), normed.read(plan.linear1)?, &segments, &prepared.rope)?;
-    let heads_out = attention_mlp.write_attention(plan.linear2, units)?;
+    let heads_out = attention_mlp.write_attention(plan.linear2, sizes, units)?;
     qkv.attention(heads_out, units, prepared.attention_scale, plan.attention)?;
-    let linear = weights.linear2.at(plan.linear2)?;
+    let linear = weights.linear2.at(plan.linear2_form(full))?;
     let segments = [Segment { rows: 0..seq, linear, gate: Some(gate) }];
-    let both = attention_mlp.both(plan.linear2)?;
+    let both = attention_mlp.both(plan.linear2, sizes)?;
     out.add(both, input.matrix(), &segments)
 }

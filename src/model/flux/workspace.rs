@@ -7,8 +7,9 @@ use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::flux::operand::AttentionMlp;
 use crate::model::flux::operand::Operand;
-use crate::model::flux::operand::Qkv;
+use crate::model::flux::operand::Qkvs;
 use crate::model::plan::BlockPlans;
+use crate::model::plan::BlockSizes;
 
 /// The activations of one forward pass, allocated once per image size.
 #[derive(Debug)]
@@ -23,12 +24,14 @@ pub struct Workspace {
 /// Buffers that live within one block.
 #[derive(Debug)]
 pub struct Scratch {
+    /// Of a block that leaves nothing out.
+    pub sizes: BlockSizes,
     /// `[S, D]`: a double block's stream after attention.
     pub mid: Tensor<Act, 2>,
     /// `[S, D]`: modulated input of a linear layer.
     pub normed: Operand,
     /// `[S, 3, H, Dh]`.
-    pub qkv: Qkv,
+    pub qkvs: Qkvs,
     /// `[S, D + M]`: attention output, then MLP hidden layer, as linear2 reads them.
     pub attention_mlp: AttentionMlp,
 }
@@ -59,14 +62,15 @@ impl Workspace {
     ) -> Result<Self> {
         let fp8 = plan.has_fp8();
         let hidden = config.hidden_size();
-        let heads = [seq, config.num_attention_heads, config.attention_head_dim];
+        let sizes = BlockSizes::full(config);
         let stream = || Tensor::empty(device, [seq, hidden]);
         Ok(Self {
             streams: [stream()?, stream()?, stream()?],
             scratch: Scratch {
+                sizes,
                 mid: stream()?,
                 normed: Operand::new(device, [seq, hidden], fp8)?,
-                qkv: Qkv::new(device, heads, plan.has_fp8_attention())?,
+                qkvs: Qkvs::new(device, seq, sizes, plan)?,
                 attention_mlp: AttentionMlp::new(device, seq, [hidden, config.mlp_size()], fp8)?,
             },
         })

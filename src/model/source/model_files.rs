@@ -13,6 +13,8 @@ use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::shards::weight_files;
+use crate::model::weights::width_biases;
+use crate::model::weights::width_biases::WidthBiases;
 
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +37,8 @@ pub struct ModelFiles {
     pub scheduler: Option<File>,
     /// `elastic.json`: the widths that the weights were trained or prepared for.
     pub elastic: Option<File>,
+    /// `plans`: what modes L, M and S are for this transformer.
+    pub plans: Option<Folder>,
 }
 
 /// Where a network comes from.
@@ -84,6 +88,15 @@ impl ComponentFiles {
         }
     }
 
+    /// What a prepared transformer's narrower layers add to their biases, if it is one.
+    #[must_use]
+    pub fn width_biases(&self) -> Option<File> {
+        match (&self.weights, self.component) {
+            (Weights::Folder(folder), Component::Transformer) => folder.file(width_biases::FILE),
+            _ => None,
+        }
+    }
+
     /// The weight files.
     ///
     /// # Errors
@@ -105,7 +118,9 @@ impl ComponentFiles {
     ) -> Result<W> {
         let config = self.config.as_ref().map(read).transpose()?;
         let checkpoint = self.open()?;
-        let mut reader = Reader::new(&checkpoint, self.component)?;
+        let biases = self.width_biases().as_ref().map(WidthBiases::open).transpose()?;
+        let mut reader =
+            Reader::new(&checkpoint, self.component)?.with_width_biases(biases.as_ref());
         let config = config.map_or_else(|| infer(&reader), Ok)?;
         load(&mut reader, config)
     }

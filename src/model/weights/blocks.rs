@@ -2,12 +2,15 @@
 
 use crate::device::Tensor;
 use crate::error::Result;
+use crate::model::plan::DoublePlan;
+use crate::model::plan::SinglePlan;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::FluxLayout;
+use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
+use crate::model::weights::units::ElasticUnits;
 use crate::model::weights::units::HostUnits;
-use crate::model::weights::units::Units;
 use crate::ops::gemm::Linear;
 
 /// One stream (img or txt) of a double block.
@@ -36,8 +39,8 @@ pub struct DoubleBlockWeights {
     pub img: StreamWeights,
     /// Text stream.
     pub txt: StreamWeights,
-    /// Of both streams, where a loaded plan keeps outputs in e4m3.
-    pub units: Option<Units>,
+    /// Of both streams, at the widths at which a loaded plan keeps outputs in e4m3.
+    pub units: ElasticUnits,
 }
 
 /// A single block over the joint sequence.
@@ -53,8 +56,8 @@ pub struct SingleBlockWeights {
     pub qk_bounds: [f32; 2],
     /// `[D, D + M]`: columns of the attention output, then of the MLP.
     pub linear2: ElasticLinear,
-    /// Where a loaded plan keeps outputs in e4m3.
-    pub units: Option<Units>,
+    /// At the widths at which a loaded plan keeps outputs in e4m3.
+    pub units: ElasticUnits,
 }
 
 impl DoubleBlockWeights {
@@ -76,23 +79,33 @@ impl DoubleBlockWeights {
         let [img, txt] = [img, txt].map(|names| StreamLinears::read(reader, layout, block, names));
         let (img, txt) = (img?, txt?);
         let (d, mlp) = (layout.config.hidden_size(), layout.config.mlp_size());
-        let units = match layout.double_has_units(block) {
-            false => None,
-            true => Some(HostUnits {
+        let in_units = layout.double_in_units(block);
+        let units = match in_units.is_empty() {
+            true => None,
+            false => Some(HostUnits {
                 v: reader.units(&[&img.qkv, &txt.qkv], 2 * d..3 * d)?,
                 mlp: reader.units(&[&img.mlp_up, &txt.mlp_up], 0..mlp)?,
             }),
         };
         Ok(Self {
-            units: units.as_ref().map(|units| units.placed(reader, &img.qkv)).transpose()?,
+            units: ElasticUnits::placed(units.as_ref(), reader, &img.qkv, &in_units)?,
             img: img.finish(reader, layout, block, units.as_ref())?,
             txt: txt.finish(reader, layout, block, units.as_ref())?,
         })
     }
 }
 
+/// What a stream's layers are called in files; q, k and v by q.
+struct StreamNames {
+    qkv: String,
+    out: String,
+    mlp_up: String,
+    mlp_down: String,
+}
+
 /// One stream as it is read.
 struct StreamLinears {
+    names: StreamNames,
     qkv: Linear,
     q_norm: Tensor<f32, 1>,
     k_norm: Tensor<f32, 1>,
@@ -112,7 +125,15 @@ impl StreamLinears {
         let (d, mlp, head) = (config.hidden_size(), config.mlp_size(), config.attention_head_dim);
         let prefix = format!("transformer_blocks.{block}.");
         let part = |name: &str, rows| Part::whole(format!("{prefix}{name}"), rows);
+        let named = |name: &str| format!("{prefix}{name}");
+        let names = StreamNames {
+            qkv: named(qkv[0]),
+            out: named(out),
+            mlp_up: named(mlp_up),
+            mlp_down: named(mlp_down),
+        };
         Ok(Self {
+            names,
             q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
             k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
             qkv: reader.linear(&qkv.map(|name| part(name, d)), d)?,
@@ -131,18 +152,44 @@ impl StreamLinears {
         units: Option<&HostUnits>,
     ) -> Result<StreamWeights> {
         let (d, mlp) = (layout.config.hidden_size(), layout.config.mlp_size());
-        let needs = |layer| layout.double(block, layer);
-        let Self { qkv, q_norm, k_norm, out, mlp_up, mlp_down } = self;
+        let needs = |form| layout.double(block, form);
+        let head_dim = layout.config.attention_head_dim;
+        let layer = |name| LayerName { name, head_dim };
+        let Self { names, qkv, q_norm, k_norm, out, mlp_up, mlp_down } = self;
         let attention = units.map(HostUnits::attention);
         let hidden = units.map(|units| &units.mlp[..]);
         Ok(StreamWeights {
             qk_bounds: [bound(&q_norm)?, bound(&k_norm)?],
             q_norm,
             k_norm,
-            qkv: reader.elastic(qkv, [3 * d, d], needs(|plan| plan.qkv), None)?,
-            out: reader.elastic(out, [d, d], needs(|plan| plan.out), attention.as_deref())?,
-            mlp_up: reader.elastic(mlp_up, [mlp, d], needs(|plan| plan.mlp_up), None)?,
-            mlp_down: reader.elastic(mlp_down, [d, mlp], needs(|plan| plan.mlp_down), hidden)?,
+            qkv: reader.elastic(
+                qkv,
+                [3 * d, d],
+                &needs(DoublePlan::qkv_form),
+                None,
+                layer(&names.qkv),
+            )?,
+            out: reader.elastic(
+                out,
+                [d, d],
+                &needs(DoublePlan::out_form),
+                attention.as_deref(),
+                layer(&names.out),
+            )?,
+            mlp_up: reader.elastic(
+                mlp_up,
+                [mlp, d],
+                &needs(DoublePlan::mlp_up_form),
+                None,
+                layer(&names.mlp_up),
+            )?,
+            mlp_down: reader.elastic(
+                mlp_down,
+                [d, mlp],
+                &needs(DoublePlan::mlp_down_form),
+                hidden,
+                layer(&names.mlp_down),
+            )?,
         })
     }
 }
@@ -162,26 +209,36 @@ impl SingleBlockWeights {
         let k_norm = reader.vector(&name("attn.norm_k.weight"), head)?;
         let linear1 = reader.linear(&linear1, d)?;
         let linear2 = reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp)?;
-        let units = match layout.single_has_units(block) {
-            false => None,
-            true => Some(HostUnits {
+        let in_units = layout.single_in_units(block);
+        let units = match in_units.is_empty() {
+            true => None,
+            false => Some(HostUnits {
                 v: reader.units(&[&linear1], 2 * d..3 * d)?,
                 mlp: reader.units(&[&linear1], 3 * d..3 * d + mlp)?,
             }),
         };
-        let placed = units.as_ref().map(|units| units.placed(reader, &linear1)).transpose()?;
+        let placed = ElasticUnits::placed(units.as_ref(), reader, &linear1, &in_units)?;
         let inputs = units.as_ref().map(|units| [units.attention(), units.mlp.clone()].concat());
-        let needs = |layer| layout.single(block, layer);
+        let needs = |form| layout.single(block, form);
+        let (first, second) = (name("attn.to_q"), name("proj_out"));
+        let layer = |name| LayerName { name, head_dim: head };
         Ok(Self {
             qk_bounds: [bound(&q_norm)?, bound(&k_norm)?],
             q_norm,
             k_norm,
-            linear1: reader.elastic(linear1, [3 * d + mlp, d], needs(|plan| plan.linear1), None)?,
+            linear1: reader.elastic(
+                linear1,
+                [3 * d + mlp, d],
+                &needs(SinglePlan::linear1_form),
+                None,
+                layer(&first),
+            )?,
             linear2: reader.elastic(
                 linear2,
                 [d, d + mlp],
-                needs(|plan| plan.linear2),
+                &needs(SinglePlan::linear2_form),
                 inputs.as_deref(),
+                layer(&second),
             )?,
             units: placed,
         })

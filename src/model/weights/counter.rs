@@ -7,9 +7,11 @@ use half::bf16;
 
 use crate::device::Tensor;
 use crate::error::Result;
+use crate::model::plan::Precision;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
+use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
@@ -68,18 +70,19 @@ impl TensorSource for Counter {
         &mut self,
         linear: Linear,
         [rows, cols]: [usize; 2],
-        needs: Needs,
+        needs: &Needs,
         _inputs: Option<&[f32]>,
+        _layer: LayerName<'_>,
     ) -> Result<ElasticLinear> {
-        if needs.fp8 {
+        if needs.has(Precision::Fp8) {
             self.bytes += rows * cols + 2 * rows * size_of::<f32>();
         }
-        if !needs.bf16 {
+        if !needs.has(Precision::Bf16) {
             let before = self.bytes;
             let (_, _) = (self.weight([rows, cols]), self.floats(rows));
             self.bytes = 2 * before - self.bytes;
         }
-        ElasticLinear::of(linear, Needs::default(), None)
+        Ok(linear.into())
     }
 
     fn units(&mut self, _linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {

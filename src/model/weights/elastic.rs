@@ -1,4 +1,6 @@
-//! Linear layers of the blocks, in each precision that a loaded plan asks for.
+//! Linear layers of the blocks, in each precision and at each width that a loaded plan asks for.
+
+use std::sync::Arc;
 
 use crate::device::Act;
 use crate::device::Device;
@@ -6,31 +8,41 @@ use crate::device::Matrix;
 use crate::device::Quantized;
 use crate::device::Scaling;
 use crate::device::Tensor;
+use crate::device::kept::Kept;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::config::FluxConfig;
 use crate::model::plan::BlockPlans;
+use crate::model::plan::BlockSizes;
 use crate::model::plan::DoublePlan;
+use crate::model::plan::LayerForm;
 use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
+use crate::model::plan::Width;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
+use crate::ops::gemm::WeightPart;
 use crate::ops::quantize::quantize;
 
-/// Which precisions of a layer are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which forms of a layer are loaded.
+#[derive(Debug, Clone, Default)]
 pub struct Needs {
-    pub(super) bf16: bool,
-    pub(super) fp8: bool,
+    pub(super) forms: Vec<LayerForm>,
 }
 
-impl FromIterator<Precision> for Needs {
-    fn from_iter<I: IntoIterator<Item = Precision>>(precisions: I) -> Self {
+impl Needs {
+    /// Whether any is in `precision`.
+    pub(super) fn has(&self, precision: Precision) -> bool {
+        self.forms.iter().any(|form| form.precision == precision)
+    }
+}
+
+impl FromIterator<LayerForm> for Needs {
+    fn from_iter<I: IntoIterator<Item = LayerForm>>(forms: I) -> Self {
         let mut needs = Self::default();
-        for precision in precisions {
-            match precision {
-                Precision::Bf16 => needs.bf16 = true,
-                Precision::Fp8 => needs.fp8 = true,
+        for form in forms {
+            if !needs.forms.iter().any(|known| known.is(&form)) {
+                needs.forms.push(form);
             }
         }
         needs
@@ -56,63 +68,82 @@ impl From<FluxConfig> for FluxLayout {
 
 impl FluxLayout {
     /// What is needed of a layer of double block `index`.
-    pub(super) fn double(&self, index: usize, layer: fn(&DoublePlan) -> Precision) -> Needs {
-        self.plans.iter().filter_map(|plan| plan.double.get(index)).map(layer).collect()
-    }
-
-    /// Whether outputs of double block `index` are kept in e4m3.
-    pub(super) fn double_has_units(&self, index: usize) -> bool {
-        let kept = |plan: &BlockPlans| {
-            let plan = plan.double.get(index)?;
-            Some([plan.attention, plan.out, plan.mlp_down].into_iter().any(Precision::is_fp8))
-        };
-        self.plans.iter().filter_map(kept).any(|kept| kept)
-    }
-
-    /// Whether outputs of single block `index` are kept in e4m3.
-    pub(super) fn single_has_units(&self, index: usize) -> bool {
-        let kept = |plan: &BlockPlans| {
-            let plan = plan.single.get(index)?;
-            Some([plan.attention, plan.linear2].into_iter().any(Precision::is_fp8))
-        };
-        self.plans.iter().filter_map(kept).any(|kept| kept)
+    pub(super) fn double(
+        &self,
+        index: usize,
+        form: fn(&DoublePlan, BlockSizes) -> LayerForm,
+    ) -> Needs {
+        let full = BlockSizes::full(&self.config);
+        let plans = self.plans.iter().filter_map(|plan| plan.double.get(index));
+        plans.map(|plan| form(plan, full)).collect()
     }
 
     /// What is needed of a layer of single block `index`.
-    pub(super) fn single(&self, index: usize, layer: fn(&SinglePlan) -> Precision) -> Needs {
-        self.plans.iter().filter_map(|plan| plan.single.get(index)).map(layer).collect()
+    pub(super) fn single(
+        &self,
+        index: usize,
+        form: fn(&SinglePlan, BlockSizes) -> LayerForm,
+    ) -> Needs {
+        let full = BlockSizes::full(&self.config);
+        let plans = self.plans.iter().filter_map(|plan| plan.single.get(index));
+        plans.map(|plan| form(plan, full)).collect()
+    }
+
+    /// The sizes at which outputs of double block `index` are kept in e4m3.
+    pub(super) fn double_in_units(&self, index: usize) -> Vec<BlockSizes> {
+        let plans = self.plans.iter().filter_map(|plan| plan.double.get(index));
+        let kept = |plan: &&DoublePlan| {
+            [plan.attention, plan.out, plan.mlp_down].into_iter().any(Precision::is_fp8)
+        };
+        self.sizes(plans.filter(kept).map(|plan| plan.width))
+    }
+
+    /// The sizes at which outputs of single block `index` are kept in e4m3.
+    pub(super) fn single_in_units(&self, index: usize) -> Vec<BlockSizes> {
+        let plans = self.plans.iter().filter_map(|plan| plan.single.get(index));
+        let kept =
+            |plan: &&SinglePlan| [plan.attention, plan.linear2].into_iter().any(Precision::is_fp8);
+        self.sizes(plans.filter(kept).map(|plan| plan.width))
+    }
+
+    fn sizes(&self, widths: impl Iterator<Item = Width>) -> Vec<BlockSizes> {
+        let full = BlockSizes::full(&self.config);
+        let mut sizes = Vec::new();
+        for size in widths.map(|width| full.narrowed(width)) {
+            if !sizes.contains(&size) {
+                sizes.push(size);
+            }
+        }
+        sizes
     }
 }
 
-/// A linear layer, in each precision that is loaded.
+/// A linear layer, in each form that is loaded.
 #[derive(Debug)]
 pub struct ElasticLinear {
-    bf16: Option<Linear>,
-    fp8: Option<Linear>,
+    forms: Vec<(LayerForm, Linear)>,
 }
 
 impl From<Linear> for ElasticLinear {
-    /// In the pipeline's dtype alone.
+    /// In the pipeline's dtype and at full width alone.
     fn from(linear: Linear) -> Self {
-        Self { bf16: Some(linear), fp8: None }
+        let form = LayerForm::whole(Precision::Bf16, linear.weight.shape());
+        Self { forms: vec![(form, linear)] }
     }
 }
 
 impl ElasticLinear {
-    /// The layer in `precision`.
+    /// The layer in that form.
     ///
     /// # Errors
     /// [`Error::Shape`] if it is not loaded: a bug of the caller.
-    pub fn at(&self, precision: Precision) -> Result<&Linear> {
-        let (linear, name) = match precision {
-            Precision::Bf16 => (&self.bf16, "bf16"),
-            Precision::Fp8 => (&self.fp8, "e4m3"),
-        };
-        linear.as_ref().ok_or_else(|| Error::Shape {
+    pub fn at(&self, form: LayerForm) -> Result<&Linear> {
+        let found = self.forms.iter().find(|(loaded, _)| loaded.is(&form));
+        found.map(|(_, linear)| linear).ok_or_else(|| Error::Shape {
             op: "linear",
             tensor: "weight",
-            expected: format!("one loaded in {name}"),
-            actual: "none".into(),
+            expected: format!("one loaded as {form:?}"),
+            actual: format!("{} others", self.forms.len()),
         })
     }
 
@@ -121,14 +152,72 @@ impl ElasticLinear {
     /// # Errors
     /// [`Error::OutOfMemory`] or [`Error::Cuda`].
     pub fn in_fp8(linear: &Linear, inputs: Option<&[f32]>) -> Result<Self> {
-        Ok(Self { bf16: None, fp8: Some(quantized(linear, inputs)?) })
+        let form = LayerForm::whole(Precision::Fp8, linear.weight.shape());
+        Ok(Self { forms: vec![(form, quantized(linear, inputs)?)] })
     }
 
-    /// `linear` in what is needed of it; `inputs` as of [`Self::in_fp8`].
-    pub(super) fn of(linear: Linear, needs: Needs, inputs: Option<&[f32]>) -> Result<Self> {
-        let fp8 = needs.fp8.then(|| quantized(&linear, inputs)).transpose()?;
-        Ok(Self { bf16: needs.bf16.then_some(linear), fp8 })
+    /// `linear` in what is needed of it; `inputs` as of [`Self::in_fp8`]. What a narrower one lacks of its
+    /// inputs `missing` gives, from which columns are kept to what is added to the bias.
+    pub(super) fn of(
+        linear: Linear,
+        needs: &Needs,
+        inputs: Option<&[f32]>,
+        missing: impl Fn(Kept) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let Some(first) = needs.forms.first() else { return Ok(Self { forms: Vec::new() }) };
+        if is_empty(&linear) {
+            // Names and shapes alone are checked: no forms are asked for.
+            return Ok(Self { forms: vec![(*first, linear)] });
+        }
+        let fp8 = match needs.has(Precision::Fp8) {
+            true => Some(quantized(&linear, inputs)?),
+            false => None,
+        };
+        let bf16 = needs.has(Precision::Bf16).then_some(linear);
+        let mut forms = Vec::new();
+        for (precision, layer) in [(Precision::Bf16, bf16), (Precision::Fp8, fp8)] {
+            let of_precision = |form: &&LayerForm| form.precision == precision;
+            let wanted: Vec<LayerForm> = needs.forms.iter().filter(of_precision).copied().collect();
+            if let Some(layer) = layer {
+                forms.extend(widths(layer, &wanted, &missing)?);
+            }
+        }
+        Ok(Self { forms })
     }
+}
+
+/// The layer at each of the widths, which share its weight.
+fn widths(
+    linear: Linear,
+    wanted: &[LayerForm],
+    missing: &impl Fn(Kept) -> Result<Vec<f32>>,
+) -> Result<Vec<(LayerForm, Linear)>> {
+    let [rows, columns] = linear.weight.shape();
+    if let [form] = wanted
+        && form.is(&LayerForm::whole(form.precision, [rows, columns]))
+    {
+        return Ok(vec![(*form, linear)]);
+    }
+    let device = linear.weight.device();
+    let bias = linear.bias.as_ref().map(Tensor::to_host).transpose()?;
+    let weight = Arc::new(linear.weight);
+    let narrowed = |form: &LayerForm| {
+        let bias = match &bias {
+            None => None,
+            Some(bias) => {
+                let mut bias = bias.host().to_vec();
+                for (bias, more) in bias.iter_mut().zip(missing(form.columns)?) {
+                    *bias += more;
+                }
+                let kept = form.rows.ranges(0..form.rows.count());
+                let bias: Vec<f32> = kept.into_iter().flatten().map(|row| bias[row]).collect();
+                Some(Tensor::from_host([bias.len()], bias).to_device(&device)?)
+            }
+        };
+        let (of, LayerForm { rows, columns, .. }) = (weight.clone(), *form);
+        Ok((*form, Linear { weight: Weight::Part(WeightPart { of, rows, columns }), bias }))
+    };
+    wanted.iter().map(narrowed).collect()
 }
 
 /// A weight as an op reads it; `wide` holds it where it has to be widened.
@@ -143,8 +232,8 @@ pub(super) fn as_act<'a>(weight: &'a Weight, wide: &'a mut Vec<f32>) -> Result<M
                 Ok(Matrix::new(wide, rows, columns))
             }
         },
-        Weight::Fp8(_) => {
-            let (expected, actual) = ("bf16 or f32".into(), "e4m3".into());
+        Weight::Fp8(_) | Weight::Part(_) => {
+            let (expected, actual) = ("a whole one in bf16 or f32".into(), "another".into());
             Err(Error::Shape { op: "quantize", tensor: "weight", expected, actual })
         }
     }
@@ -182,9 +271,10 @@ mod tests {
         let bias = Some(Tensor::from_host([2], vec![1.0, 2.0]));
         let linear = Linear { weight: Weight::F32(weight), bias };
         let elastic = ElasticLinear::in_fp8(&linear, Some(&[1.0, 0.5, 0.125])).unwrap();
-        assert!(elastic.at(Precision::Bf16).is_err());
+        let whole = |precision| LayerForm::whole(precision, [2, 3]);
+        assert!(elastic.at(whole(Precision::Bf16)).is_err());
         let Linear { weight: Weight::Fp8(quantized), bias: Some(bias) } =
-            elastic.at(Precision::Fp8).unwrap()
+            elastic.at(whole(Precision::Fp8)).unwrap()
         else {
             panic!("in e4m3, with its bias");
         };
@@ -196,5 +286,26 @@ mod tests {
                 assert!((e4m3::to_f32(byte) * scale / expected - 1.0).abs() < 0.07, "row {row}");
             }
         }
+    }
+    /// A width is a part of the same bytes, with a bias of its own.
+    #[test]
+    fn widths_share_the_weight() {
+        let weight = Tensor::from_host([4, 3], (0_u8..12).map(f32::from).collect());
+        let bias = Some(Tensor::from_host([4], vec![1.0, 2.0, 3.0, 4.0]));
+        let linear = Linear { weight: Weight::F32(weight), bias };
+        let form = |rows, columns| LayerForm { precision: Precision::Bf16, rows, columns };
+        let halves = Kept { parts: 2, of: 2, first: 1, rest: 0 };
+        let needs = [form(Kept::all(4), Kept::all(3)), form(halves, Kept::all(2))];
+        let needs = needs.into_iter().chain(needs).collect();
+        let missing = |kept: Kept| Ok(vec![if kept.count() == 2 { 0.5 } else { 0.0 }; 4]);
+        let elastic = ElasticLinear::of(linear, &needs, None, missing).unwrap();
+        let at = |rows, columns| elastic.at(form(rows, columns)).unwrap();
+        let (all, narrow) = (at(Kept::all(4), Kept::all(3)), at(halves, Kept::all(2)));
+        assert_eq!(all.bias.as_ref().unwrap().host(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(narrow.bias.as_ref().unwrap().host(), [1.5, 3.5]);
+        let (Weight::Part(all), Weight::Part(narrow)) = (&all.weight, &narrow.weight) else {
+            panic!("parts of one weight");
+        };
+        assert!(Arc::ptr_eq(&all.of, &narrow.of));
     }
 }

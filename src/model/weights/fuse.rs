@@ -12,13 +12,17 @@ use crate::model::weights::dtype;
 use crate::model::weights::dtype::Stored;
 use crate::model::weights::dtype::Target;
 use crate::model::weights::dtype::WeightDtype;
+use crate::model::weights::elastic::ElasticLinear;
+use crate::model::weights::elastic::Needs;
 use crate::model::weights::naming::View;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::model::weights::tensor_source::placed;
 use crate::model::weights::tensor_source::rows;
 use crate::ops::conv2d::Conv2d;
+use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
 
 /// Bytes of a mapped file that become elements of a tensor.
@@ -86,6 +90,26 @@ fn convert<T: Target>(mut out: &mut [T], first: usize, sources: &[Source<'_>]) {
 }
 
 impl TensorSource for Reader<'_> {
+    fn elastic(
+        &mut self,
+        linear: Linear,
+        shape: [usize; 2],
+        needs: &Needs,
+        inputs: Option<&[f32]>,
+        layer: LayerName<'_>,
+    ) -> Result<ElasticLinear> {
+        let missing = |kept| match self.width_biases {
+            Some(biases) => biases.of(layer.name, kept, shape, layer.head_dim),
+            None => Ok(Vec::new()),
+        };
+        if self.checking {
+            for form in &needs.forms {
+                missing(form.columns)?;
+            }
+        }
+        ElasticLinear::of(linear, needs, inputs, missing)
+    }
+
     fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight> {
         let mut pieces = Vec::with_capacity(parts.len());
         for part in parts {

@@ -22,3 +22,4 @@ pub mod t5;
 pub mod tensor_source;
 pub mod units;
 pub mod vae;
+pub mod width_biases;

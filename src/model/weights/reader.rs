@@ -13,6 +13,7 @@ use crate::model::weights::naming;
 use crate::model::weights::naming::Component;
 use crate::model::weights::naming::View;
 use crate::model::weights::tensor_source::Placement;
+use crate::model::weights::width_biases::WidthBiases;
 
 /// Reads the tensors of one component.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Reader<'c> {
     used: HashSet<String>,
     /// Where tensors are put.
     pub(super) placement: Placement,
+    /// What narrower layers add to their biases.
+    pub(super) width_biases: Option<&'c WidthBiases>,
     /// Check every name, dtype and shape, but convert nothing.
     pub(super) checking: bool,
 }
@@ -36,13 +39,29 @@ impl<'c> Reader<'c> {
         let views = naming::views(checkpoint, component)?;
         let placement = WeightDtype::F32.into();
         let used = HashSet::new();
-        Ok(Self { checkpoint, component, views, used, placement, checking: false })
+        let width_biases = None;
+        Ok(Self { checkpoint, component, views, used, placement, width_biases, checking: false })
+    }
+
+    /// Takes what narrower layers add to their biases from a prepared model's.
+    pub(crate) fn with_width_biases(mut self, biases: Option<&'c WidthBiases>) -> Self {
+        self.width_biases = biases;
+        self
     }
 
     /// The shape of a tensor by its diffusers name.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.views.get(name).map(|view| &view.shape[..])
+    }
+
+    /// Whether a tensor is stored in a format whose numbers bf16 does not hold.
+    #[must_use]
+    pub fn is_wide(&self, name: &str) -> bool {
+        let narrow = [Some(Stored::Bf16), Some(Stored::F8E4M3), Some(Stored::F8E5M2)];
+        self.views.get(name).is_some_and(|view| {
+            !narrow.contains(&Stored::of(view.dtype)) || view.scale.to_bits() != 1.0_f32.to_bits()
+        })
     }
 
     /// How many numbered modules follow `prefix` (`transformer_blocks.`): the largest number + 1.

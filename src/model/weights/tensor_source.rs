@@ -55,6 +55,13 @@ impl Part {
     }
 }
 
+/// What a layer is called in files, and how many columns a head has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerName<'a> {
+    pub(super) name: &'a str,
+    pub(super) head_dim: usize,
+}
+
 /// The rows of a matrix made of `parts`.
 pub(super) fn rows(parts: &[Part]) -> usize {
     parts.iter().map(|part| part.take.len()).sum()
@@ -82,15 +89,17 @@ pub(crate) trait TensorSource {
         Ok(Linear { weight: self.matrix(parts, cols)?, bias: Some(self.bias(parts)?) })
     }
 
-    /// A linear layer `[N, K]` in what is needed of it; `inputs` are its input's units.
+    /// A linear layer `[N, K]`, called `layer`, in what is needed of it; `inputs` are its
+    /// input's units.
     fn elastic(
         &mut self,
         linear: Linear,
         _shape: [usize; 2],
-        needs: Needs,
+        needs: &Needs,
         inputs: Option<&[f32]>,
+        _layer: LayerName<'_>,
     ) -> Result<ElasticLinear> {
-        ElasticLinear::of(linear, needs, inputs)
+        ElasticLinear::of(linear, needs, inputs, |_| Ok(Vec::new()))
     }
 
     /// The units of the outputs `rows` of layers that take turns.

@@ -8,6 +8,7 @@ use crate::device::Scaling;
 use crate::device::Tensor;
 use crate::device::e4m3;
 use crate::error::Result;
+use crate::model::plan::BlockSizes;
 use crate::model::weights::elastic::as_act;
 use crate::model::weights::elastic::is_empty;
 use crate::model::weights::tensor_source::TensorSource;
@@ -29,6 +30,39 @@ pub struct Units {
     pub mlp: Tensor<f32, 1>,
 }
 
+/// Those of a block at each width that is loaded.
+#[derive(Debug, Default)]
+pub struct ElasticUnits {
+    widths: Vec<(BlockSizes, Units)>,
+}
+
+impl From<(BlockSizes, Units)> for ElasticUnits {
+    /// At one width alone.
+    fn from(of_width: (BlockSizes, Units)) -> Self {
+        Self { widths: vec![of_width] }
+    }
+}
+
+impl ElasticUnits {
+    /// At a width; none where no plan keeps anything in e4m3.
+    #[must_use]
+    pub fn at(&self, sizes: &BlockSizes) -> Option<&Units> {
+        self.widths.iter().find(|(of, _)| of == sizes).map(|(_, units)| units)
+    }
+
+    /// On the device of `near`.
+    pub(super) fn placed(
+        units: Option<&HostUnits>,
+        source: &mut impl TensorSource,
+        near: &Linear,
+        widths: &[BlockSizes],
+    ) -> Result<Self> {
+        let Some(units) = units else { return Ok(Self::default()) };
+        let at = |sizes: &BlockSizes| Ok((*sizes, units.placed(source, near, sizes)?));
+        Ok(Self { widths: widths.iter().map(at).collect::<Result<_>>()? })
+    }
+}
+
 /// The same while weights are loaded.
 pub(super) struct HostUnits {
     pub(super) v: Vec<f32>,
@@ -41,12 +75,16 @@ impl HostUnits {
         self.v.iter().map(|unit| ATTENTION_UNIT * unit).collect()
     }
 
-    /// On the device of `near`.
-    pub(super) fn placed(&self, source: &mut impl TensorSource, near: &Linear) -> Result<Units> {
+    fn placed(
+        &self,
+        source: &mut impl TensorSource,
+        near: &Linear,
+        sizes: &BlockSizes,
+    ) -> Result<Units> {
         Ok(Units {
-            v: source.constants(&self.v, near)?,
-            attention: source.constants(&self.attention(), near)?,
-            mlp: source.constants(&self.mlp, near)?,
+            v: source.constants(&self.v[..sizes.attention], near)?,
+            attention: source.constants(&self.attention()[..sizes.attention], near)?,
+            mlp: source.constants(&self.mlp[..sizes.mlp], near)?,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::device::MatrixMut;
 use crate::device::QuantizedQkv;
 use crate::device::Tensor;
 use crate::device::e4m3;
+use crate::device::host_gemm::Sum;
 use crate::device::host_gemm::Transpose;
 use crate::device::host_gemm::host_gemm;
 use crate::device::quantized_qkv::key_position;
@@ -39,14 +40,14 @@ pub(crate) fn attention(
             };
             let q = part(0).rows(queries.clone());
             let mut view = MatrixMut::<f32>::new(&mut scores, queries.len(), seq);
-            host_gemm(&mut view, q, part(1), Transpose::Yes, scale);
+            host_gemm(&mut view, q, part(1), Transpose::Yes, scale, Sum::New);
             for (row, query) in queries.clone().enumerate() {
                 let scores = view.row_mut(row);
                 apply_mask(scores, mask, head, query);
                 softmax(scores);
             }
             let mut values = MatrixMut::<f32>::new(&mut result, queries.len(), head_dim);
-            host_gemm(&mut values, view.as_ref(), part(2), Transpose::No, 1.0);
+            host_gemm(&mut values, view.as_ref(), part(2), Transpose::No, 1.0, Sum::New);
             for row in 0..queries.len() {
                 chunk[row * stride + head * head_dim..][..head_dim]
                     .copy_from_slice(values.row_mut(row));
@@ -115,11 +116,18 @@ pub(crate) fn attention_fp8(
             let columns = |first: usize| first + head * head_dim..first + (head + 1) * head_dim;
             let q = qk.columns(columns(0)).rows(queries.clone());
             let mut view = MatrixMut::<f32>::new(&mut scores, queries.len(), seq);
-            host_gemm(&mut view, q, qk.columns(columns(width)), Transpose::Yes, unit);
+            host_gemm(&mut view, q, qk.columns(columns(width)), Transpose::Yes, unit, Sum::New);
             let sums: Vec<f32> =
                 (0..queries.len()).map(|row| probabilities(view.row_mut(row), &table)).collect();
             let mut values = MatrixMut::<f32>::new(&mut result, queries.len(), head_dim);
-            host_gemm(&mut values, view.as_ref(), v.columns(columns(0)), Transpose::No, 1.0);
+            host_gemm(
+                &mut values,
+                view.as_ref(),
+                v.columns(columns(0)),
+                Transpose::No,
+                1.0,
+                Sum::New,
+            );
             let units = &v_units.host()[columns(0)];
             for (row, sum) in sums.iter().enumerate() {
                 let out = &mut chunk[row * stride + head * head_dim..][..head_dim];

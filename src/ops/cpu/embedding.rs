@@ -35,5 +35,14 @@ fn add_row(values: &mut [f32], table: &Weight, row: usize) {
             dequantize(&mut wide, &table.view().rows(row..row + 1));
             values.iter_mut().zip(wide).for_each(|(value, x)| *value += x);
         }
+        Weight::Part(part) => {
+            let [_, width] = part.of.shape();
+            let mut whole = vec![0.0; width];
+            for row in part.rows.ranges(row..row + 1).into_iter().flatten() {
+                add_row(&mut whole, &part.of, row);
+            }
+            let columns = part.columns.ranges(0..values.len()).into_iter().flatten();
+            values.iter_mut().zip(columns).for_each(|(value, column)| *value += whole[column]);
+        }
     }
 }

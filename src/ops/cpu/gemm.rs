@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use crate::device::Act;
 use crate::device::Matrix;
 use crate::device::MatrixMut;
+use crate::device::host_gemm::Sum;
 use crate::device::host_gemm::Transpose;
 use crate::device::host_gemm::host_gemm;
 use crate::ops::cpu::for_each_row;
@@ -54,28 +55,62 @@ pub(crate) fn product(
     n_rows: Range<usize>,
 ) {
     let a = Matrix::<f32>::from(a);
-    match weight {
-        Weight::F32(weight) => {
-            host_gemm(&mut out.as_f32(), a, weight.matrix().rows(n_rows), Transpose::Yes, 1.0);
+    let Weight::Part(part) = weight else {
+        let [_, k] = weight.shape();
+        return whole_product(out, a, weight, [n_rows, 0..k], Sum::New);
+    };
+    let [m, k] = a.shape();
+    let mut first = 0;
+    for rows in part.rows.ranges(n_rows) {
+        let columns = first..first + rows.len();
+        let mut out = out.reborrow().rows(0..m).columns(columns);
+        let (mut from, mut sum) = (0, Sum::New);
+        for columns in part.columns.ranges(0..k) {
+            let a = a.columns(from..from + columns.len());
+            from += columns.len();
+            whole_product(&mut out, a, &part.of, [rows.clone(), columns], sum);
+            sum = Sum::Add;
         }
-        Weight::Bf16(weight) => {
-            let weight = weight.matrix();
-            widened(out, a, n_rows, |rows, wide| {
-                weight.rows(rows).host().convert_to_f32_slice(wide);
-            });
-        }
-        Weight::Fp8(weight) => {
-            let weight = weight.view();
-            widened(out, a, n_rows, |rows, wide| dequantize(wide, &weight.rows(rows)));
-        }
+        first += rows.len();
     }
 }
 
-/// [`product`] with a weight matrix that `widen` writes as f32, some rows at a time.
+/// `out [M, N] = a [M, K] W[rows, columns]^T`, or that added, of a weight that is no part.
+fn whole_product(
+    out: &mut MatrixMut<'_, Act>,
+    a: Matrix<'_, f32>,
+    weight: &Weight,
+    [rows, columns]: [Range<usize>; 2],
+    sum: Sum,
+) {
+    match weight {
+        Weight::F32(weight) => {
+            let weight = weight.matrix().rows(rows).columns(columns);
+            host_gemm(&mut out.as_f32(), a, weight, Transpose::Yes, 1.0, sum);
+        }
+        Weight::Bf16(weight) => {
+            let weight = weight.matrix().columns(columns);
+            widened(out, a, rows, sum, |rows, wide| {
+                let [_, k] = weight.shape();
+                for (row, wide) in rows.zip(wide.chunks_exact_mut(k)) {
+                    weight.row(row).convert_to_f32_slice(wide);
+                }
+            });
+        }
+        Weight::Fp8(weight) => {
+            let weight = weight.view().columns(columns);
+            widened(out, a, rows, sum, |rows, wide| dequantize(wide, &weight.rows(rows)));
+        }
+        Weight::Part(_) => unreachable!("a part's whole is none"),
+    }
+}
+
+/// [`whole_product`] with a weight matrix that `widen` writes as f32, some rows at a time.
 fn widened(
     out: &mut MatrixMut<'_, Act>,
     a: Matrix<'_, f32>,
     n_rows: Range<usize>,
+    sum: Sum,
     widen: impl Fn(Range<usize>, &mut [f32]),
 ) {
     let [m, k] = a.shape();
@@ -87,7 +122,7 @@ fn widened(
         let columns = start - n_rows.start..end - n_rows.start;
         let mut block = out.reborrow().rows(0..m).columns(columns);
         let wide = Matrix::<f32>::new(wide, end - start, k);
-        host_gemm(&mut block.as_f32(), a, wide, Transpose::Yes, 1.0);
+        host_gemm(&mut block.as_f32(), a, wide, Transpose::Yes, 1.0, sum);
     }
 }
 

@@ -61,14 +61,35 @@ kernel_params!(Params, 152, {
 
 /// The weight's elements, which tensor cores take as bf16.
 pub(super) fn bf16_weight(op: &'static str, weight: &Weight) -> Result<u64> {
-    match weight {
+    match whole_weight(op, weight)? {
         Weight::Bf16(tensor) => Ok(tensor.cuda_address()),
-        Weight::F32(_) | Weight::Fp8(_) => {
+        weight => {
             let found = if matches!(weight, Weight::F32(_)) { "f32" } else { "e4m3" };
             expect(op, "weight", false, || ("bf16 on CUDA".into(), found.into()))?;
             Ok(0)
         }
     }
+}
+
+/// What a weight is the first rows and columns of: there the kernels find their operand's first element.
+pub(super) fn whole_weight<'a>(op: &'static str, weight: &'a Weight) -> Result<&'a Weight> {
+    let Weight::Part(part) = weight else { return Ok(weight) };
+    for kept in [part.rows, part.columns] {
+        expect(op, "weight", kept.all_ranges().len() <= 1, || {
+            ("first rows and first columns of a whole".into(), "a part with gaps".into())
+        })?;
+    }
+    Ok(&part.of)
+}
+
+/// Elements from one row of both weights to the next.
+pub(super) fn weight_stride(op: &'static str, weights: [&Weight; 2]) -> Result<usize> {
+    let [first, second] = weights.map(|weight| whole_weight(op, weight).map(Weight::shape));
+    let ([_, first], [_, second]) = (first?, second?);
+    expect(op, "weights", first == second, || {
+        ("rows of one length".into(), format!("{first} and {second}"))
+    })?;
+    Ok(first)
 }
 
 /// The address of a bias, 0 for none.
@@ -102,6 +123,8 @@ pub(super) struct Product<'a> {
     /// Rows of the first segment.
     pub(super) split: usize,
     pub(super) weight: [u64; 2],
+    /// Elements from one row of a weight to the next.
+    pub(super) weight_stride: usize,
     pub(super) bias: [u64; 2],
     pub(super) gate_table: u64,
     pub(super) step: u64,
@@ -131,6 +154,7 @@ impl<'a> Product<'a> {
             residual,
             split: pair[0].rows.end,
             weight: [first_weight?, second_weight?],
+            weight_stride: weight_stride(OP, pair.map(|segment| &segment.linear.weight))?,
             bias: biases(pair),
             gate_table: gates.table,
             step: gates.step,
@@ -139,7 +163,7 @@ impl<'a> Product<'a> {
             activation,
         };
         let strides = product.operands().map(stride_of);
-        for value in [columns, k].into_iter().chain(strides) {
+        for value in [columns, k, product.weight_stride].into_iter().chain(strides) {
             expect_multiple_of_8(OP, "N, K or a row's stride", value)?;
         }
         for address in product.operands().map(address_of).into_iter().chain(product.weight) {
@@ -221,6 +245,7 @@ pub(crate) fn gemm(
             residual,
             split: pair[0].rows.end,
             weight: [first?, second?],
+            weight_stride: weight_stride(OP, pair.map(|segment| &segment.linear.weight))?,
             bias: biases(pair),
             gates: Gates::of(pair)?,
             activation,
@@ -281,7 +306,7 @@ fn portable(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<()> {
         out_stride: out_stride?,
         a_stride: a_stride?,
         residual_stride: residual_stride?,
-        weight_stride: int(OP, "K", k)?,
+        weight_stride: int(OP, "K", product.weight_stride)?,
         gate_stride: product.gate_stride,
         gate_column: product.gate_column,
         raster_rows: tiling.raster_rows,

@@ -103,7 +103,7 @@ pub(super) fn conv2d(
             cuda,
             MapElement::Bf16,
             [bf16_weight(OP, &conv.weight)?; 2],
-            [out_channels, k],
+            [out_channels, k, k],
             tile.columns,
         )?,
         out: out_maps,

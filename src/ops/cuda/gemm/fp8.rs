@@ -17,6 +17,7 @@ use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::gemm::Gates;
 use crate::ops::cuda::gemm::OP;
 use crate::ops::cuda::gemm::sm89;
+use crate::ops::cuda::gemm::whole_weight;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
@@ -64,7 +65,7 @@ fn tiles(out: &Output<'_>, activation: Activation) -> Option<&'static [HopperTil
 
 /// Addresses of a weight's values and scales.
 pub(in crate::ops::cuda) fn fp8_weight(op: &'static str, weight: &Weight) -> Result<[u64; 2]> {
-    let Weight::Fp8(quantized) = weight else {
+    let Weight::Fp8(quantized) = whole_weight(op, weight)? else {
         let sentence = || ("e4m3, as the input".into(), "bf16".into());
         return expect(op, "weight", false, sentence).map(|()| [0; 2]);
     };
@@ -86,6 +87,8 @@ pub(in crate::ops::cuda) struct Fp8Product<'a> {
     pub(in crate::ops::cuda) split: usize,
     /// Values and scales of each segment.
     pub(in crate::ops::cuda) weight: [[u64; 2]; 2],
+    /// Bytes from one row of a weight to the next.
+    pub(in crate::ops::cuda) weight_stride: usize,
     pub(in crate::ops::cuda) bias: [u64; 2],
     pub(in crate::ops::cuda) gates: Gates,
     pub(in crate::ops::cuda) activation: Activation,
@@ -119,7 +122,13 @@ fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
     let values = weight.map(|[values, _]| values);
     let params = Params {
         a: segments.maps(a.values, [tile.rows, SLAB_BYTES], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Byte, values, [columns, k], tile.columns)?,
+        weight: weight_maps(
+            cuda,
+            MapElement::Byte,
+            values,
+            [columns, k, product.weight_stride],
+            tile.columns,
+        )?,
         out: out_maps,
         residual: match residual {
             Some(residual) => segments.maps(*residual, chunk, swizzle)?,

@@ -87,7 +87,7 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
         out_stride: int(OP, "stride", stride)?,
         a_stride: int(OP, "stride", a.values.stride())?,
         residual_stride: int(OP, "stride", stride_of(*residual))?,
-        weight_stride: int(OP, "K", k)?,
+        weight_stride: int(OP, "K", product.weight_stride)?,
         gate_stride: gates.stride,
         gate_column: gates.column,
         raster_rows: tiling.raster_rows,

@@ -77,7 +77,13 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Res
     let out = segments.maps(product.out, chunk, swizzle)?;
     let params = Params {
         a: segments.maps(product.a, [tile.rows, SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Bf16, product.weight, [columns, k], tile.columns)?,
+        weight: weight_maps(
+            cuda,
+            MapElement::Bf16,
+            product.weight,
+            [columns, k, product.weight_stride],
+            tile.columns,
+        )?,
         out,
         residual: match product.residual {
             Some(residual) => segments.maps(residual, chunk, swizzle)?,

@@ -160,8 +160,18 @@ pub(super) fn gemm_qkv(
     let Fp8Inputs { split, weight, bias, .. } = inputs;
     let weight = weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]);
     let bias = bias.map(|address| behind(address, 4));
-    let (residual, gates, activation) = (None, Gates::NONE, Activation::GeluTanh);
-    fp8::gemm(cuda, &Fp8Product { out, a, residual, split, weight, bias, gates, activation })?;
+    let product = Fp8Product {
+        out,
+        a,
+        residual: None,
+        split,
+        weight,
+        weight_stride: k,
+        bias,
+        gates: Gates::NONE,
+        activation: Activation::GeluTanh,
+    };
+    fp8::gemm(cuda, &product)?;
     Ok(stored)
 }
 
@@ -192,7 +202,7 @@ fn hopper(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>, quantized: Option<Fp8Qkv<'_>
     };
     let params = Params {
         a: segments.maps(a.values, [FP8_QKV.rows, SLAB_BYTES], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Byte, values, [columns, k], FP8_QKV.columns)?,
+        weight: weight_maps(cuda, MapElement::Byte, values, [columns, k, k], FP8_QKV.columns)?,
         out,
         qk,
         v,

@@ -61,7 +61,7 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
     let segments = Segments { cuda, split: inputs.split, rows };
     let params = Params {
         a: segments.maps(inputs.a, [QKV.rows, SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Bf16, inputs.weight, [columns, k], QKV.columns)?,
+        weight: weight_maps(cuda, MapElement::Bf16, inputs.weight, [columns, k, k], QKV.columns)?,
         out: segments.maps(inputs.qkv, [CHUNK_ROWS, QKV.chunk_columns], QKV.chunk_swizzle())?,
         bias: inputs.bias,
         q_norm: inputs.q_norm,
@@ -94,6 +94,7 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
             residual: None,
             split: inputs.split,
             weight: inputs.weight.map(|address| behind(address, 2 * k)),
+            weight_stride: k,
             bias: inputs.bias.map(|address| behind(address, 4)),
             gate_table: 0,
             step: 0,

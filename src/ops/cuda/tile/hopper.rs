@@ -263,13 +263,13 @@ impl Segments<'_> {
     }
 }
 
-/// Maps of two `[N, K]` weights in bf16 or e4m3. Each block of a cluster brings one half of a tile's rows and gives it
+/// Maps of two `[N, K]` weights in bf16 or e4m3, whose rows are `stride` elements apart. Each block of a cluster brings one half of a tile's rows and gives it
 /// to both.
 pub(in crate::ops::cuda) fn weight_maps(
     cuda: &Cuda,
     element: MapElement,
     addresses: [u64; 2],
-    [n, k]: [usize; 2],
+    [n, k, stride]: [usize; 3],
     tile_columns: usize,
 ) -> Result<[TensorMap; 2]> {
     let map = |address| {
@@ -277,7 +277,7 @@ pub(in crate::ops::cuda) fn weight_maps(
             element,
             address,
             sizes: [k, n],
-            strides: [1, k],
+            strides: [1, stride],
             tile: [SLAB_BYTES / element.size(), tile_columns / CLUSTER],
             swizzle: Swizzle::Bytes128,
         })
