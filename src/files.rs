@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "mapping a file into memory")]
 #![expect(clippy::disallowed_methods, reason = "this is the place that the lint sends others to")]
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::io::Write;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use memmap2::Mmap;
+use safetensors::SafeTensorError;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -220,6 +222,74 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<bool> {
         Err(error) => Err(error.error),
     };
     write().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Writes tensors, one after the other as they are asked for, so that nobody ever sees half a file.
+///
+/// # Errors
+/// [`Error::Write`] if the folder is missing or not writable, or the disk is full.
+pub fn write_safetensors<V: safetensors::View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, V)>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let partial = with_suffix(path, ".partial");
+    let metadata = Some(metadata).filter(|texts| !texts.is_empty());
+    let written = match safetensors::serialize_to_file(tensors, metadata, &partial) {
+        Ok(()) => std::fs::rename(&partial, path),
+        Err(SafeTensorError::IoError(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    written.map_err(|source| {
+        // What is left of it is of no use; the error that led here matters more than one of removing.
+        let _ = std::fs::remove_file(&partial);
+        Error::Write { path: path.into(), source }
+    })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes a folder and those above it.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Gives a folder or file another name; one that is there already stays.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|source| Error::Write { path: to.into(), source })
+}
+
+/// Removes a folder and all in it as far as that goes: what is left of work that failed.
+pub fn remove_folder(path: &Path) {
+    // The error that led here matters more.
+    let _ = std::fs::remove_dir_all(path);
+}
+
+/// Puts a file into a folder under its name: as another name of the same file where that can be, else
+/// as a copy.
+///
+/// # Errors
+/// [`Error::Read`] or [`Error::Write`].
+pub fn place(file: &File, folder: &Path) -> Result<()> {
+    let to = folder.join(file.name());
+    if let File::Disk(path) = file {
+        // A link's target, not the link: it may be relative to where it lies.
+        let source = path.canonicalize().map_err(|source| read_error(path, source))?;
+        if std::fs::hard_link(source, &to).is_ok() {
+            return Ok(());
+        }
+    }
+    write_atomic(&to, &file.bytes()?)
 }
 
 /// A temporary file in the folder of `path`, complete and on the disk.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod elastic;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,11 @@ use clap::builder::PossibleValue;
 
 pub(super) use crate::cli::args::bench::BenchArgs;
 pub(super) use crate::cli::args::cache::CacheArgs;
+pub(super) use crate::cli::args::elastic::CalibrationArgs;
+pub(super) use crate::cli::args::elastic::ElasticArgs;
+pub(super) use crate::cli::args::elastic::ElasticVerb;
+pub(super) use crate::cli::args::elastic::PlanArgs;
+pub(super) use crate::cli::args::elastic::PrepareArgs;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::ops::noise::Grid;
@@ -74,6 +80,8 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Measure how long loading, each phase and each kernel take
     Bench(Box<BenchArgs>),
+    /// Fit a model to elastic modes
+    Elastic(ElasticArgs),
     /// Show what is in a model, a weight file or a picture
     Inspect(InspectArgs),
     /// Show what this machine offers and what is missing

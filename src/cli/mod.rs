@@ -1,6 +1,6 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `bench`, `inspect`,
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `bench`, `elastic`, `inspect`,
 //! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
 //! terminal.
 
@@ -9,6 +9,7 @@ mod bench;
 mod cache_report;
 mod completions;
 mod doctor;
+mod elastic;
 mod inspect;
 mod interrupt;
 mod job;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
             run::execute(*args)
         }
         Command::Bench(args) => bench::execute(*args),
+        Command::Elastic(args) => elastic::execute(args),
         Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Completions(args) => completions::execute(&args).map(|()| ExitCode::SUCCESS),

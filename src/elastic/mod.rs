@@ -3,9 +3,13 @@
 //! A mode is parsed and recorded everywhere; what a device cannot do yet is said by
 //! [`crate::pipeline::Engine::notes`], never silently ignored.
 
+pub mod choice;
+pub mod cost;
 pub mod file;
 mod mode;
 mod plan;
+pub mod sorted;
+pub mod statistics;
 
 pub use mode::Mode;
 pub use plan::Measured;

@@ -19,6 +19,12 @@ pub struct Measured {
     pub psnr: f64,
     /// Time of a step by that of mode XL.
     pub time: f64,
+    /// Mean SSIM of pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssim: Option<f64>,
+    /// Of the captions that pictures of `original` were found to carry, the share that is still found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<f64>,
 }
 
 /// A plan for a transformer.

@@ -7,9 +7,12 @@ mod fields;
 pub(crate) use fields::Fields;
 
 use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
 
 /// `transformer/config.json`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct FluxConfig {
     /// Channels of a packed token that go in: 64, more for Fill and Control.
     pub in_channels: usize,
@@ -43,6 +46,15 @@ impl FluxConfig {
     pub const SINUSOID_WIDTH: usize = 256;
     /// Width of the MLP per hidden size; never in the config.
     pub const MLP_RATIO: usize = 4;
+
+    /// As diffusers writes it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut document = json!(self);
+        document["_class_name"] = json!("FluxTransformer2DModel");
+        document["patch_size"] = json!(1);
+        document
+    }
 
     /// D = H * Dh.
     #[must_use]

@@ -7,6 +7,7 @@ use crate::elastic::Mode;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::plan::BlockPlans;
 use crate::model::source::ModelSource;
 use crate::model::weights::tensor_source::Placement;
 use crate::pipeline::DType;
@@ -16,12 +17,14 @@ use crate::pipeline::Request;
 use crate::pipeline::Settings;
 use crate::pipeline::caching::lists;
 use crate::pipeline::encode::PromptCache;
+use crate::pipeline::engine::LoadedMode;
 use crate::pipeline::engine::milliseconds;
 use crate::pipeline::load::Components;
 use crate::pipeline::load::defaults;
 use crate::pipeline::memory::Need;
 use crate::pipeline::open::check_fit;
 use crate::pipeline::open::open;
+use crate::pipeline::planning::offer;
 use crate::pipeline::planning::plan;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::session::Sessions;
@@ -33,6 +36,8 @@ pub struct EngineBuilder {
     device: DeviceChoice,
     dtype: DType,
     mode: Mode,
+    more_modes: Vec<Mode>,
+    planning: bool,
     portable: bool,
     expected: Request,
 }
@@ -70,6 +75,20 @@ impl EngineBuilder {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Modes that are loaded beside that of [`Self::mode`], for [`Engine::use_mode`].
+    #[must_use]
+    pub fn more_modes(mut self, modes: impl IntoIterator<Item = Mode>) -> Self {
+        self.more_modes.extend(modes);
+        self
+    }
+
+    /// Whether to load every form of every layer that [`Engine::make_plan`] may choose.
+    #[must_use]
+    pub fn planning(mut self, planning: bool) -> Self {
+        self.planning = planning;
         self
     }
 
@@ -111,14 +130,24 @@ impl EngineBuilder {
         check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
-        let (plan, lowered) = plan(&self.mode, &device, &files, &configs.flux)?;
-        let plans = [plan.blocks.clone()];
+        let mut modes: Vec<LoadedMode> = Vec::new();
+        for mode in [self.mode].into_iter().chain(self.more_modes) {
+            if modes.iter().all(|loaded| loaded.mode != mode) {
+                let (plan, lowered) = plan(&mode, &device, &files, &configs.flux)?;
+                modes.push(LoadedMode { mode, plan, lowered });
+            }
+        }
+        let mut plans: Vec<BlockPlans> =
+            modes.iter().map(|mode| mode.plan.blocks.clone()).collect();
+        if self.planning {
+            plans.extend(offer(&device, &files, &configs.flux)?.plans(&configs.flux));
+        }
         if let Device::Cuda(cuda) = &device {
             let weights = configs.weight_bytes(precision.weights, &plans)?;
             let lists = lists(&expected, &defaults, precision.dtype)?;
             let picture =
                 Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
-            let picture = match plan.blocks.has_fp8() {
+            let picture = match plans.iter().any(BlockPlans::has_fp8) {
                 true => picture.and_fp8(&configs.flux, &expected),
                 false => picture,
             };
@@ -135,9 +164,9 @@ impl EngineBuilder {
             components,
             defaults,
             precision,
-            mode: self.mode,
-            plan,
-            lowered,
+            dtype_asked: self.dtype,
+            modes,
+            active: 0,
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,

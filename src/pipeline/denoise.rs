@@ -85,7 +85,7 @@ pub(crate) fn denoise(
 }
 
 /// One step; the counter of steps lies on the device.
-fn step(
+pub(crate) fn step(
     session: &mut Session,
     transformer: Planned<'_>,
     rounding: LatentRounding,

@@ -14,8 +14,6 @@ use crate::elastic::Plan;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux::Planned;
-use crate::model::flux::prepare::Conditioning;
-use crate::model::flux::prepare::prepare;
 use crate::model::source::ModelFiles;
 use crate::ops::noise::NoiseDtype;
 use crate::ops::noise::NoiseSource;
@@ -42,7 +40,7 @@ use crate::pipeline::load::Components;
 use crate::pipeline::memory::Need;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
-use crate::pipeline::schedule::model_guidance;
+use crate::pipeline::session::SessionKey;
 use crate::pipeline::session::Sessions;
 use crate::pipeline::tiling::Tiling;
 
@@ -53,16 +51,26 @@ pub struct Engine {
     pub(super) components: Components,
     pub(super) defaults: Defaults,
     pub(super) precision: Precision,
-    pub(super) mode: Mode,
-    pub(super) plan: Plan,
-    /// What of the plan has no kernel here.
-    pub(super) lowered: Vec<&'static str>,
+    /// What `--dtype` said.
+    pub(super) dtype_asked: DType,
+    pub(super) modes: Vec<LoadedMode>,
+    /// Which of them makes the pictures.
+    pub(super) active: usize,
     pub(super) prompts: PromptCache,
     pub(super) sessions: Sessions,
     pub(super) digests: Option<Vec<(String, String)>>,
     /// Why `auto` did not take the GPU.
     pub(super) no_gpu: Option<String>,
     pub(super) load_ms: f64,
+}
+
+/// A mode whose weights are loaded.
+#[derive(Debug)]
+pub(super) struct LoadedMode {
+    pub(super) mode: Mode,
+    pub(super) plan: Plan,
+    /// What of the plan has no kernel here.
+    pub(super) lowered: Vec<&'static str>,
 }
 
 /// An image and how it was made.
@@ -91,6 +99,36 @@ impl Engine {
         EngineBuilder::default().model("demo")
     }
 
+    pub(super) fn active(&self) -> &LoadedMode {
+        &self.modes[self.active]
+    }
+
+    /// The mode that makes the pictures.
+    #[must_use]
+    pub fn mode(&self) -> &Mode {
+        &self.active().mode
+    }
+
+    /// Has the pictures to come made in another of the loaded modes. Nothing is loaded for it; the first
+    /// picture of a size in a mode takes the memory of its steps.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a mode that the engine was built without.
+    pub fn use_mode(&mut self, mode: &Mode) -> Result<()> {
+        let found = self.modes.iter().position(|loaded| loaded.mode == *mode);
+        self.active = found.ok_or_else(|| {
+            let names: Vec<String> = self.modes.iter().map(|mode| mode.mode.to_string()).collect();
+            let reason =
+                format!("expected a mode that is loaded ({}), found {mode}", names.join(", "));
+            Error::Request { field: "mode", reason }
+        })?;
+        self.precision = Precision::new(&self.components.device, self.dtype_asked, mode)?;
+        if let Device::Cuda(cuda) = &self.components.device {
+            cuda.set_round_like_diffusers(*mode == Mode::Original);
+        }
+        Ok(())
+    }
+
     /// The model's defaults.
     #[must_use]
     pub fn defaults(&self) -> &Defaults {
@@ -101,19 +139,20 @@ impl Engine {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.no_gpu.iter().cloned().collect();
-        if self.mode == Mode::Original && matches!(self.components.device, Device::Cpu) {
+        let LoadedMode { mode, lowered, .. } = self.active();
+        if *mode == Mode::Original && matches!(self.components.device, Device::Cpu) {
             notes.push(
                 "mode original: the CPU computes in f32; diffusers' bf16 roundings inside the \
                  networks do not act yet"
                     .to_owned(),
             );
         }
-        if !self.lowered.is_empty() {
+        if !lowered.is_empty() {
             notes.push(format!(
-                "mode {}: {} in {} and full width: there are no other kernels for that on {} yet; \
+                "mode {}: {} in {} or at full width: there are no other kernels for that on {} yet; \
                  {FP8_CARDS}, for q, k, v and attention heads of 128",
-                self.mode,
-                self.lowered.join(", "),
+                mode,
+                lowered.join(", "),
                 self.precision.dtype,
                 self.components.device.name()
             ));
@@ -145,10 +184,10 @@ impl Engine {
         }
     }
 
-    /// Parts of the mode that run in [`Self::dtype`] and at full width, for want of kernels.
+    /// Parts of the mode that run in [`Self::dtype`] or at full width, for want of kernels.
     #[must_use]
     pub fn lowered(&self) -> &[&'static str] {
-        &self.lowered
+        &self.active().lowered
     }
 
     /// The dtype that `auto` became.
@@ -201,11 +240,14 @@ impl Engine {
         let tiling = settings.vae_tiling.then(|| Tiling::new(&vae.config)).transpose()?;
         let lists = lists(&settings, &self.defaults, self.precision.dtype)?;
         let need = Need::of_picture(&flux.config, &t5.config, &vae.config, &settings, &lists);
-        let need = match self.plan.blocks.has_fp8() {
+        let plan = &self.modes[self.active].plan.blocks;
+        let need = match plan.has_fp8() {
             true => need.and_fp8(&flux.config, &settings),
             false => need,
         };
-        self.sessions.make_room(device, &settings, &lists, need)?;
+        let original = self.modes[self.active].mode == Mode::Original;
+        let key = |txt_len| SessionKey::new(&settings, txt_len, &lists, plan, original);
+        self.sessions.make_room(device, &key(settings.max_sequence_length), &settings, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
         let encoded = self.prompts.encode(&self.components, &settings)?;
@@ -217,22 +259,10 @@ impl Engine {
         let schedule = Schedule::new(scheduler, settings.steps, rows * columns)?;
         let latents = self.initial_latents(request, &settings)?;
         let [txt_len, _] = encoded.txt.shape();
-        let transformer = Planned { weights: flux, plan: &self.plan.blocks };
-        let session = self.sessions.get(device, transformer, &settings, txt_len, &lists)?;
-        let times = self.precision.times;
-        prepare(
-            &mut session.prepared,
-            flux,
-            &Conditioning {
-                txt: encoded.txt.matrix(),
-                pooled: encoded.pooled.matrix(),
-                timesteps: &schedule.model_times(times),
-                guidance: settings.guidance.map(|guidance| model_guidance(guidance, times)),
-            },
-        )?;
+        let transformer = Planned::new(flux, plan);
+        let session = self.sessions.get(device, transformer, key(txt_len))?;
+        session.begin(flux, &encoded, &settings, &schedule, self.precision.times)?;
         session.latents.matrix_mut().copy_from(latents.matrix())?;
-        let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas);
-        session.sigmas.copy_from_host(&sigmas)?;
         session.reset(&lists)?;
         device.synchronize()?;
         timings.prepare_ms = milliseconds(clock);
@@ -260,7 +290,11 @@ impl Engine {
     }
 
     /// The request's own latents, or noise drawn as `[1, C, h, w]` and packed.
-    fn initial_latents(&self, request: &Request, settings: &Settings) -> Result<Tensor<Act, 2>> {
+    pub(super) fn initial_latents(
+        &self,
+        request: &Request,
+        settings: &Settings,
+    ) -> Result<Tensor<Act, 2>> {
         let device = &self.components.device;
         let channels = self.components.vae.config.latent_channels;
         let [rows, columns] = settings.grid();

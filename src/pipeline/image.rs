@@ -41,6 +41,22 @@ impl RgbImage {
         let [height, width, _] = pixels.shape();
         Self { width, height, data: pixels.host().to_vec() }
     }
+
+    /// Peak signal-to-noise ratio against a picture of the same size, in dB; 100 for the same picture,
+    /// which is more than any other can have.
+    ///
+    /// # Panics
+    /// If the sizes differ: a bug of the caller.
+    #[must_use]
+    pub fn psnr(&self, other: &Self) -> f64 {
+        assert_eq!([self.width, self.height], [other.width, other.height], "pictures of two sizes");
+        let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+        let sum: f64 = self.data.iter().zip(&other.data).map(square).sum();
+        match sum > 0.0 {
+            true => 10.0 * (255.0 * 255.0 * self.data.len() as f64 / sum).log10(),
+            false => 100.0,
+        }
+    }
 }
 
 /// The picture as a PNG file with `texts`, keyword and text, in that order.
@@ -208,6 +224,18 @@ mod tests {
         let mut file = file(&[]);
         file.splice(8..33, chunk(b"IHDR", &header));
         file
+    }
+
+    #[test]
+    fn psnr_of_pictures() {
+        let one = RgbImage { width: 1, height: 1, data: vec![10, 20, 30] };
+        assert!((one.psnr(&one) - 100.0).abs() < 1e-12);
+        let off_by_255 = RgbImage { data: vec![0; 3], ..one.clone() };
+        let white = RgbImage { data: vec![255; 3], ..one.clone() };
+        assert!(white.psnr(&off_by_255).abs() < 1e-12);
+        let near = RgbImage { data: vec![11, 20, 30], ..one.clone() };
+        // 10 log10(255^2 * 3).
+        assert!((one.psnr(&near) - 52.9018).abs() < 1e-3);
     }
 
     #[test]

@@ -13,13 +13,16 @@ pub mod measure;
 mod memory;
 pub mod metadata;
 mod open;
+pub mod planner;
 mod planning;
 mod precision;
+mod probe;
 pub mod progress;
 pub mod request;
 pub mod schedule;
 mod session;
 pub mod tiling;
+pub mod widths;
 
 pub use builder::EngineBuilder;
 pub use engine::Engine;

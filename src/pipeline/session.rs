@@ -14,26 +14,45 @@ use crate::model::flux::Workspace;
 use crate::model::flux::cached::CachedBlocks;
 use crate::model::flux::cached::CachedList;
 use crate::model::flux::cached::StepAction;
+use crate::model::flux::prepare::Conditioning;
+use crate::model::flux::prepare::prepare;
+use crate::model::plan::BlockPlans;
+use crate::model::weights::flux::FluxWeights;
 use crate::pipeline::Settings;
+use crate::pipeline::encode::Encoded;
 use crate::pipeline::memory::Need;
+use crate::pipeline::schedule::Schedule;
+use crate::pipeline::schedule::TimeRounding;
+use crate::pipeline::schedule::model_guidance;
 
 /// Sizes and caches whose memory is kept: enough to go round the three caches of a size.
 const KEPT: usize = 3;
 
 /// What decides the shapes, and what a recorded step does.
 #[derive(Debug, PartialEq, Eq)]
-struct SessionKey {
+pub(crate) struct SessionKey {
     /// Rows and columns of image tokens, text tokens, steps.
     sizes: [usize; 4],
     /// The cached block lists.
     lists: Vec<CachedBlocks>,
+    /// What each block computes in.
+    plan: BlockPlans,
+    /// Whether it rounds as diffusers does.
+    original: bool,
 }
 
 impl SessionKey {
-    fn new(settings: &Settings, txt_len: usize, lists: &[ListSchedule]) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        txt_len: usize,
+        lists: &[ListSchedule],
+        plan: &BlockPlans,
+        original: bool,
+    ) -> Self {
         let [rows, columns] = settings.grid();
         let lists = lists.iter().map(|list| list.blocks.clone()).collect();
-        Self { sizes: [rows, columns, txt_len, settings.steps], lists }
+        let sizes = [rows, columns, txt_len, settings.steps];
+        Self { sizes, lists, plan: plan.clone(), original }
     }
 }
 
@@ -62,8 +81,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(device: &Device, transformer: Planned<'_>, key: SessionKey) -> Result<Self> {
-        let Planned { weights, plan } = transformer;
+    pub(crate) fn new(device: &Device, transformer: Planned<'_>, key: SessionKey) -> Result<Self> {
+        let Planned { weights, plan, .. } = transformer;
         let config = &weights.config;
         let [rows, columns, txt_len, steps] = key.sizes;
         let img_len = rows * columns;
@@ -89,6 +108,29 @@ impl Session {
 }
 
 impl Session {
+    /// Before a picture: its constants and the times of its steps.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub(crate) fn begin(
+        &mut self,
+        flux: &FluxWeights,
+        encoded: &Encoded,
+        settings: &Settings,
+        schedule: &Schedule,
+        times: TimeRounding,
+    ) -> Result<()> {
+        let conditioning = Conditioning {
+            txt: encoded.txt.matrix(),
+            pooled: encoded.pooled.matrix(),
+            timesteps: &schedule.model_times(times),
+            guidance: settings.guidance.map(|guidance| model_guidance(guidance, times)),
+        };
+        prepare(&mut self.prepared, flux, &conditioning)?;
+        let sigmas = Tensor::from_host([schedule.sigmas.len()], schedule.sigmas.clone());
+        self.sigmas.copy_from_host(&sigmas)
+    }
+
     /// Before a picture: the first step comes next, and nothing is left of the last picture.
     ///
     /// # Errors
@@ -119,13 +161,12 @@ impl Sessions {
     pub(crate) fn make_room(
         &mut self,
         device: &Device,
+        key: &SessionKey,
         settings: &Settings,
-        lists: &[ListSchedule],
         need: Need,
     ) -> Result<()> {
         let Device::Cuda(cuda) = device else { return Ok(()) };
-        let key = SessionKey::new(settings, settings.max_sequence_length, lists);
-        let same = |session: &Session| session.key == key;
+        let same = |session: &Session| session.key == *key;
         let kept = self.kept.iter().find(|session| same(session));
         if kept.is_some_and(|session| session.decoded == Some(settings.vae_tiling)) {
             // Such a picture was made: all that it takes is there.
@@ -139,17 +180,13 @@ impl Sessions {
         need.check(cuda.free_bytes()?)
     }
 
-    /// The session of these settings, that many text tokens and these cached block lists, made now if
-    /// there is none.
+    /// The session of that key, made now if there is none.
     pub(crate) fn get(
         &mut self,
         device: &Device,
         transformer: Planned<'_>,
-        settings: &Settings,
-        txt_len: usize,
-        lists: &[ListSchedule],
+        key: SessionKey,
     ) -> Result<&mut Session> {
-        let key = SessionKey::new(settings, txt_len, lists);
         let found = self.kept.iter().position(|session| session.key == key);
         let session = match found.and_then(|index| self.kept.remove(index)) {
             Some(session) => session,

@@ -14,6 +14,7 @@ mod cache;
 mod cuda;
 mod cuda_cache;
 mod demo;
+mod modes;
 
 use std::ops::ControlFlow;
 

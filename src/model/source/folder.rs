@@ -58,6 +58,8 @@ pub(super) fn diffusers(source: &ModelSource, folder: &Folder) -> Result<ModelFi
         tokenizer_2: source.tokenizer_in(source.tokenizer_2.as_deref(), folder, "tokenizer_2")?,
         scheduler,
         elastic: folder.file("elastic.json"),
+        // Of another transformer they would say nothing.
+        plans: folder.folder("plans").filter(|_| source.transformer.is_none()),
     })
 }
 

@@ -105,6 +105,7 @@ fn model(
         tokenizer_2: tokenizer(source.tokenizer_2.as_deref(), "tokenizer_2")?,
         scheduler: folder.file("scheduler/scheduler_config.json"),
         elastic: folder.file("elastic.json"),
+        plans: None,
     })
 }
 

@@ -67,5 +67,6 @@ pub(super) fn files(source: &ModelSource) -> Result<ModelFiles> {
         tokenizer_2: source.tokenizer_in(source.tokenizer_2.as_deref(), &demo, "tokenizer_2")?,
         scheduler: None,
         elastic: None,
+        plans: None,
     })
 }
