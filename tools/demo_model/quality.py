@@ -1,6 +1,7 @@
 """What elastic modes cost on the demo model: pictures of the same captions and seeds, mode against mode.
 
     python quality.py --program flux-rt --data data --out quality [--modes XL,L,M,S] [--count 1000]
+        [--plans models/demo/plans]
 
 Draws `count` captions as evaluate.py does, a picture of each in mode `original` (f32 on the CPU: the yardstick) and
 in every other mode, seed 1000 + index. Prints for each mode PSNR and SSIM against `original`, and the rate of captions
@@ -56,6 +57,13 @@ def ssim(actual, expected):
     )
 
 
+def tell(path, **measured):
+    """Puts what was measured into a plan."""
+    plan = json.loads(path.read_text())
+    plan["measured"].update({name: round(float(value), 4) for name, value in measured.items()})
+    path.write_text(json.dumps(plan, indent=2) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
@@ -63,6 +71,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--modes", default="XL,L,M,S")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--plans", type=Path, help="a folder of plans MODE.json that are to say what was measured")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     dataset = Dataset(options.data)
@@ -84,6 +93,9 @@ def main():
             p = [psnr(a, b) for a, b in zip(pictures, reference, strict=True)]
             s = [ssim(a, b) for a, b in zip(pictures, reference, strict=True)]
             line += f" {np.mean(p):.1f}, {np.median(p):.1f}, {min(p):.1f} dB | {np.mean(s):.4f}, {min(s):.3f} |"
+            if options.plans:
+                kept = (held & right).sum() / held.sum()
+                tell(options.plans / f"{mode}.json", psnr=np.mean(p), ssim=np.mean(s), retrieval=kept)
         else:
             line += " | |"
         print(line, flush=True)
