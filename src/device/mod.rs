@@ -11,6 +11,7 @@ pub mod host_gemm;
 pub mod kept;
 pub mod matrix;
 mod modules;
+pub mod offloaded;
 pub mod operand;
 pub mod quantized;
 pub mod quantized_qkv;
@@ -36,6 +37,7 @@ pub(crate) use modules::Tier;
 
 pub use matrix::Matrix;
 pub use matrix::MatrixMut;
+pub use offloaded::Offloaded;
 pub use operand::Input;
 pub use operand::Output;
 pub use quantized::Quantized;
@@ -117,6 +119,29 @@ impl Device {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda(cuda) => cuda.name(),
+        }
+    }
+
+    /// Runs `make`, whose large tensors are to stay: on CUDA they are laid so that little is left
+    /// between them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`], and those of `make`.
+    pub(crate) fn lasting<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self {
+            Self::Cpu => make(),
+            Self::Cuda(cuda) => cuda.lasting(make),
+        }
+    }
+
+    /// What is started from now on may use all that [`Offloaded::fetch`] gave so far.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`].
+    pub fn await_fetched(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda(cuda) => cuda.work_follows_copies(),
         }
     }
 

@@ -83,6 +83,18 @@ impl Quantized {
         Ok(Self { values, scales, scaling })
     }
 
+    /// Values and scales, taken apart; [`Self::of_parts`] joins them.
+    #[must_use]
+    pub fn into_parts(self) -> (Tensor<u8, 2>, Tensor<f32, 2>, Scaling) {
+        (self.values, self.scales, self.scaling)
+    }
+
+    /// A matrix of values `[M, K]` and scales `[1, M]`.
+    #[must_use]
+    pub fn of_parts(values: Tensor<u8, 2>, scales: Tensor<f32, 2>, scaling: Scaling) -> Self {
+        Self { values, scales, scaling }
+    }
+
     /// The whole of it.
     #[must_use]
     pub fn view(&self) -> QuantizedRef<'_> {

@@ -133,6 +133,19 @@ impl<T: Element, const R: usize> Tensor<T, R> {
         }
     }
 
+    /// A tensor over what a buffer holds.
+    pub(super) fn on_cuda(shape: [usize; R], buffer: Buffer) -> Self {
+        Self { shape, storage: Storage::Cuda(buffer) }
+    }
+
+    /// The buffer in CUDA memory, or the elements in host memory.
+    pub(super) fn into_parts(self) -> Result<Buffer, Vec<T::Host>> {
+        match self.storage {
+            Storage::Cuda(buffer) => Ok(buffer),
+            Storage::Host(data) => Err(data),
+        }
+    }
+
     /// The same tensor on `device`, converted to that device's element type.
     ///
     /// # Errors

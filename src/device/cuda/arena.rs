@@ -2,12 +2,14 @@
 //!
 //! The driver is asked only when nothing free is large enough; after the first image of a size
 //! everything comes back from the free lists, which [`Arena::grown`] lets a test assert. Pure
-//! bookkeeping: the driver calls are in `cuda/mod.rs`.
+//! bookkeeping: the driver calls are in `cuda/memory.rs`.
 
 use std::collections::BTreeMap;
 
 /// Every buffer starts at a multiple of this: the driver's own granularity.
 const ALIGNMENT: usize = 256;
+/// A range is tight if not more than one part in this many is left over.
+const TIGHT: usize = 16;
 
 /// Blocks and what is free in them.
 #[derive(Debug, Default)]
@@ -29,8 +31,17 @@ pub(crate) fn rounded(bytes: usize) -> usize {
 impl Arena {
     /// The smallest free range that holds `bytes`, or none: then a block must be added.
     pub(crate) fn take(&mut self, bytes: usize) -> Option<u64> {
+        self.take_of(bytes, usize::MAX)
+    }
+
+    /// The same, of a range that is little larger: what is left of one could be too small for others.
+    pub(crate) fn take_tight(&mut self, bytes: usize) -> Option<u64> {
+        self.take_of(bytes, bytes + bytes / TIGHT)
+    }
+
+    fn take_of(&mut self, bytes: usize, most: usize) -> Option<u64> {
         let bytes = rounded(bytes);
-        let fits = self.free.iter().filter(|(_, size)| **size >= bytes);
+        let fits = self.free.iter().filter(|(_, size)| (bytes..=most).contains(*size));
         let (&address, &size) = fits.min_by_key(|(address, size)| (**size, **address))?;
         self.free.remove(&address);
         if size > bytes {
@@ -93,6 +104,11 @@ impl Arena {
         self.blocks.keys().copied()
     }
 
+    /// The bytes of all blocks.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.blocks.values().sum()
+    }
+
     /// The bytes of all blocks that no buffer uses.
     pub(crate) fn free_bytes(&self) -> usize {
         self.free.values().sum()
@@ -146,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tight_range_is_little_larger() {
+        let mut arena = Arena::default();
+        arena.add_block(1 << 20, 256 * 40);
+        assert_eq!(arena.take_tight(256 * 32), None, "a fifth would be left");
+        assert_eq!(arena.take_tight(256 * 38), Some(1 << 20));
+        assert_eq!(
+            (arena.take_tight(256 * 2), arena.free_bytes()),
+            (Some((1 << 20) + 256 * 38), 0)
+        );
+    }
+
+    #[test]
     fn adjoining_blocks_stay_apart() {
         let mut arena = Arena::default();
         arena.add_block(4096, 256);
@@ -187,7 +215,7 @@ mod tests {
             for (address, bytes) in live {
                 arena.give_back(address, bytes);
             }
-            prop_assert_eq!(arena.free_bytes(), arena.blocks.values().sum::<usize>());
+            prop_assert_eq!(arena.free_bytes(), arena.block_bytes());
             prop_assert_eq!(arena.in_use, 0);
             prop_assert!(arena.free.len() <= arena.blocks.len());
         }

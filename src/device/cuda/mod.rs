@@ -3,7 +3,8 @@
 //! The driver is loaded at run time; without one everything else of the program works. All work of
 //! an engine goes to one stream, so a buffer may be handed to the next user as soon as the host
 //! drops it: the next kernel on that memory runs after the last one that used it. A second stream
-//! only records the bodies of branches, and never runs anything.
+//! only records the bodies of branches, and never runs anything. A third brings weights that wait in
+//! host memory, between events that keep this order.
 #![expect(unsafe_code, reason = "calls of the CUDA driver")]
 
 mod arena;
@@ -16,6 +17,8 @@ mod graph;
 mod guard;
 mod launch;
 mod loaded_modules;
+mod memory;
+mod pinned;
 mod profile;
 mod stream;
 mod tensor_map;
@@ -24,22 +27,22 @@ mod upload;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use cudarc::driver::sys;
 
-use crate::device::cuda::arena::Arena;
 use crate::device::cuda::card::Card;
 use crate::device::cuda::driver::Driver;
 use crate::device::cuda::driver::call;
 use crate::device::cuda::guard::Guards;
 use crate::device::cuda::loaded_modules::Modules;
+use crate::device::cuda::memory::Memory;
+use crate::device::cuda::pinned::Copies;
 use crate::device::cuda::stream::Streams;
 use crate::device::cuda::upload::Ring;
 use crate::device::modules::Tier;
+#[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
 
@@ -49,6 +52,7 @@ pub use event::CudaEvent;
 pub use graph::Graph;
 pub use guard::Guard;
 pub(crate) use launch::Launch;
+pub(crate) use pinned::Pinned;
 pub use profile::KernelTime;
 pub use profile::Profile;
 pub use profile::Profiled;
@@ -59,9 +63,6 @@ pub(crate) use tensor_map::Mapped;
 pub(crate) use tensor_map::Swizzle;
 pub(crate) use tensor_map::TensorMap;
 
-/// Bytes taken from the driver at a time, so that small buffers share a block.
-const BLOCK_BYTES: usize = 64 << 20;
-
 /// A GPU that is ready to compute; its parts are the crate's own.
 pub struct Cuda {
     /// Every call goes through this; see [`call`].
@@ -71,7 +72,8 @@ pub struct Cuda {
     like_diffusers: AtomicBool,
     context: sys::CUcontext,
     streams: Streams,
-    arena: Mutex<Arena>,
+    copies: Copies,
+    memory: Memory,
     ring: Ring,
     profile: profile::Slot,
     /// For tests; see [`guard`].
@@ -116,14 +118,16 @@ impl Cuda {
         // SAFETY: retained above.
         unsafe { call!(driver, cuCtxSetCurrent(context)) }?;
         let scratch = new_scratch(&driver, &card)?;
+        let (streams, copies) = (Streams::new(&driver)?, Copies::new(&driver)?);
         Ok(Arc::new(Self {
             scratch,
-            streams: Streams::new(&driver)?,
+            streams,
+            copies,
+            memory: Memory::new(&driver)?,
             driver,
             card,
             like_diffusers: AtomicBool::new(false),
             context,
-            arena: Mutex::default(),
             ring: Ring::default(),
             profile: profile::Slot::default(),
             guards: guard.map(Guards::new),
@@ -203,89 +207,6 @@ impl Cuda {
     pub(crate) fn round_like_diffusers(&self) -> i32 {
         i32::from(self.like_diffusers.load(Ordering::Relaxed))
     }
-
-    /// How often memory was taken from the driver, and the most bytes in use.
-    pub fn memory(&self) -> (usize, usize) {
-        let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        (arena.grown(), arena.peak())
-    }
-
-    /// Bytes that buffers can still take: those that the driver has free, and those of the arena's
-    /// blocks that no buffer uses.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`].
-    pub(crate) fn free_bytes(&self) -> Result<usize> {
-        self.make_current()?;
-        let free = self.free_in_driver()?;
-        Ok(free + self.arena.lock().unwrap_or_else(PoisonError::into_inner).free_bytes())
-    }
-
-    /// Bytes that the driver has free, in the current context.
-    fn free_in_driver(&self) -> Result<usize> {
-        let [mut free, mut total] = [0; 2];
-        // SAFETY: writes two numbers.
-        unsafe { call!(self.driver, cuMemGetInfo_v2(&mut free, &mut total)) }?;
-        Ok(free)
-    }
-
-    /// Device memory for `bytes`; its content is undefined.
-    fn allocate(&self, bytes: usize) -> Result<u64> {
-        match &self.guards {
-            None => self.take_from_arena(bytes),
-            Some(guards) => self.allocate_guarded(guards, bytes),
-        }
-    }
-
-    /// Gives back what [`Self::allocate`] gave for the same number of bytes.
-    fn free(&self, address: u64, bytes: usize) {
-        match &self.guards {
-            None => self.give_to_arena(address, bytes),
-            Some(guards) => self.free_guarded(guards, address, bytes),
-        }
-    }
-
-    fn take_from_arena(&self, bytes: usize) -> Result<u64> {
-        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(address) = arena.take(bytes) {
-            return Ok(address);
-        }
-        let block = arena::rounded(bytes).max(BLOCK_BYTES);
-        // Freed in `drop`, or here when it is not used and the driver has nothing else.
-        let address = match self.take_from_driver(block) {
-            Err(Error::OutOfMemory { .. }) => {
-                self.synchronize()?;
-                for unused in arena.take_unused_blocks() {
-                    // SAFETY: a block of this function in which no buffer lies, and the stream is
-                    // past all work that used one.
-                    unsafe { call!(self.driver, cuMemFree_v2(unused)) }?;
-                }
-                self.take_from_driver(block)?
-            }
-            taken => taken?,
-        };
-        arena.add_block(address, block);
-        // The block was made large enough for this.
-        arena.take(bytes).ok_or_else(|| Error::no_room(bytes, block))
-    }
-
-    fn give_to_arena(&self, address: u64, bytes: usize) {
-        self.arena.lock().unwrap_or_else(PoisonError::into_inner).give_back(address, bytes);
-    }
-
-    /// An allocation of the driver, which the caller sees to being freed.
-    fn take_from_driver(&self, bytes: usize) -> Result<u64> {
-        self.make_current()?;
-        let mut address = 0;
-        // SAFETY: allocates, and touches nothing that is there; writes one address.
-        let given = unsafe {
-            call!(self.driver, cuMemAlloc_v2(&mut address, bytes), CUDA_ERROR_OUT_OF_MEMORY)
-        }?;
-        if !given {
-            return Err(Error::no_room(bytes, self.free_in_driver().unwrap_or(0)));
-        }
-        Ok(address)
-    }
 }
 
 /// Memory for [`Cuda::scratch`], zeroed, on cards whose kernels need it.
@@ -310,17 +231,13 @@ impl Drop for Cuda {
         // of the GPU every call fails, but the context must be released all the same.
         let _ = self.synchronize();
         self.ring.free(&self.driver);
-        let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for block in arena.blocks() {
-            // SAFETY: a block of `take_from_arena`; nothing uses it, since the stream is idle and
-            // every `Buffer` holds an `Arc` of this.
-            let _ = unsafe { call!(self.driver, cuMemFree_v2(block)) };
-        }
+        self.memory.free(&self.driver);
         self.modules.unload(&self.driver);
         if self.scratch != 0 {
             // SAFETY: allocated in `open`; no kernel runs.
             let _ = unsafe { call!(self.driver, cuMemFree_v2(self.scratch)) };
         }
+        self.copies.destroy(&self.driver);
         self.streams.destroy(&self.driver);
         // SAFETY: retained in `open`.
         let _ = unsafe { call!(self.driver, cuDevicePrimaryCtxRelease_v2(self.card.handle)) };
