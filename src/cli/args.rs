@@ -176,6 +176,11 @@ pub(super) struct SpeedArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "TIER", env = "FLUX_RT_TIER", hide_env = true)]
     pub(super) tier: TierName,
+    /// GPU memory to take at most, in GB of 10^9 bytes, such as 22 or 15.5: weights that it does not
+    /// hold wait in host memory; modes L, M and S then also put T5 into e4m3
+    #[arg(long, value_name = "GB", env = "FLUX_RT_MAX_VRAM", hide_env = true)]
+    #[arg(value_parser = gigabytes, allow_negative_numbers = true)]
+    pub(super) max_vram: Option<usize>,
     /// Number format of the pipeline; auto is f32 on the CPU, bf16 on CUDA
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "DTYPE", env = "FLUX_RT_DTYPE", hide_env = true)]
@@ -342,6 +347,21 @@ fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, &'static str> {
 
 fn number(text: &str) -> Result<f32, &'static str> {
     text.parse().map_err(|_| "expected a number such as 3.5")
+}
+
+/// Bytes of a number of GB.
+fn gigabytes(text: &str) -> Result<usize, &'static str> {
+    const EXPECTED: &str = "expected GB of GPU memory, from 0.1 to 10000, such as 22 or 15.5";
+    let gb: f64 = text.parse().map_err(|_| EXPECTED)?;
+    if !(0.1..=10_000.0).contains(&gb) {
+        return Err(EXPECTED);
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive number below 10^13"
+    )]
+    Ok((gb * 1e9) as usize)
 }
 
 fn rng_grid(text: &str) -> Result<Grid, String> {

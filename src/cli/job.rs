@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) mode: Mode,
     /// Whether to leave the card's own kernels out.
     pub(super) portable: bool,
+    /// Bytes of GPU memory to take at most.
+    pub(super) max_vram: Option<usize>,
     /// Empty means the model's example prompt.
     pub(super) prompts: Vec<String>,
     /// Pictures of each prompt.
@@ -107,6 +109,7 @@ impl Job {
             dtype: speed.dtype,
             mode: speed.mode,
             portable: speed.tier == TierName::Portable,
+            max_vram: speed.max_vram,
             prompts,
             count: picture.count,
             latents,
@@ -144,6 +147,9 @@ impl Job {
 pub(super) fn check_speed(speed: &SpeedArgs) -> Result<()> {
     if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
         refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
+    }
+    if speed.max_vram.is_some() && speed.device == DeviceChoice::Cpu {
+        refuse("max-vram", "expected a GPU, whose memory it limits, found --device cpu")?;
     }
     match &speed.mode {
         Mode::Plan(path) if !path.is_file() => {

@@ -41,6 +41,9 @@ pub(super) struct Record {
     device: String,
     dtype: String,
     mode: String,
+    /// What T5 computes in where that is not `dtype`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    t5_dtype: Option<&'static str>,
     cache: String,
     load_ms: f64,
     /// The pictures asked for; `pictures` has those that were finished.
@@ -131,6 +134,7 @@ impl Record {
             device: engine.device_name(),
             dtype: engine.dtype().to_string(),
             mode: job.mode.to_string(),
+            t5_dtype: engine.t5_dtype(),
             cache: cache_name(job.template.cache.as_ref()),
             load_ms: milliseconds(engine.load_ms()),
             pictures_asked,
@@ -206,6 +210,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         tier: engine.tier().map(str::to_owned),
         mode: job.mode.to_string(),
         lowered: engine.lowered().iter().map(|&part| part.to_owned()).collect(),
+        t5_dtype: engine.t5_dtype().map(str::to_owned),
         cache: cache_name(settings.cache.as_ref()),
         cache_record: made.cache_record(),
         max_sequence_length: settings.max_sequence_length,

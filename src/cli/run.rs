@@ -67,6 +67,7 @@ fn build(job: &Job) -> Result<Engine> {
         .dtype(job.dtype)
         .mode(job.mode.clone())
         .portable(job.portable)
+        .max_vram(job.max_vram)
         .expecting(job.template.clone());
     Ok(builder.build()?)
 }

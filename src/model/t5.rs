@@ -4,9 +4,14 @@
 
 use crate::device::Act;
 use crate::device::Device;
+use crate::device::Matrix;
+use crate::device::MatrixMut;
+use crate::device::Quantized;
+use crate::device::Scaling;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::config::T5Config;
+use crate::model::weights::offload::in_turn;
 use crate::model::weights::t5::T5BlockWeights;
 use crate::model::weights::t5::T5Weights;
 use crate::ops::attention::Mask;
@@ -14,8 +19,11 @@ use crate::ops::attention::attention;
 use crate::ops::embedding::embedding;
 use crate::ops::gated_gelu::gated_gelu;
 use crate::ops::gemm::Activation;
+use crate::ops::gemm::Linear;
+use crate::ops::gemm::Weight;
 use crate::ops::gemm::gemm;
 use crate::ops::gemm::whole;
+use crate::ops::quantize::quantize;
 use crate::ops::rmsnorm::rmsnorm;
 
 /// `[L, d_model]` of `ids [L]`, computed on the device of the weights.
@@ -29,9 +37,10 @@ pub fn encode(device: &Device, weights: &T5Weights, ids: &[u32]) -> Result<Tenso
     let mut hidden_states = Tensor::empty(device, [seq, config.d_model])?;
     embedding(hidden_states.matrix_mut(), &ids, &weights.token_embedding, None)?;
     let bias = relative_bias(config, &weights.relative_attention_bias, seq).to_device(device)?;
-    for block in &weights.blocks {
+    in_turn(device, &weights.blocks, |block| {
         hidden_states = forward_block(config, block, &hidden_states, &bias)?;
-    }
+        Ok(())
+    })?;
     let mut out = Tensor::empty(device, [seq, config.d_model])?;
     let eps = config.layer_norm_epsilon;
     rmsnorm(out.matrix_mut(), hidden_states.matrix(), &weights.final_norm, eps)?;
@@ -54,28 +63,38 @@ pub fn forward_block(
     let mut normed = Tensor::empty(&input.device(), [seq, d_model])?;
     rmsnorm(normed.matrix_mut(), input.matrix(), &weights.attention_norm, eps)?;
     let mut qkv = Tensor::empty(&input.device(), [seq, 3 * inner])?;
-    let segments = whole(&weights.qkv, seq);
-    gemm(qkv.matrix_mut(), normed.matrix(), None, &segments, Activation::None)?;
+    product(qkv.matrix_mut(), normed.matrix(), None, &weights.qkv)?;
     let qkv = qkv.reshape([seq, 3, config.num_heads, config.d_kv]);
     let mut heads_out = Tensor::empty(&input.device(), [seq, inner])?;
     // T5 has no 1 / sqrt(d): its initialisation holds that factor.
     attention(heads_out.matrix_mut(), &qkv, Mask::Relative(bias), 1.0)?;
     let mut mid = Tensor::empty(&input.device(), [seq, d_model])?;
-    let segments = whole(&weights.out, seq);
-    let residual = Some(input.matrix());
-    gemm(mid.matrix_mut(), heads_out.matrix(), residual, &segments, Activation::None)?;
+    product(mid.matrix_mut(), heads_out.matrix(), Some(input.matrix()), &weights.out)?;
 
     rmsnorm(normed.matrix_mut(), mid.matrix(), &weights.mlp_norm, eps)?;
     let mut up = Tensor::empty(&input.device(), [seq, 2 * config.d_ff])?;
-    let segments = whole(&weights.mlp_up, seq);
-    gemm(up.matrix_mut(), normed.matrix(), None, &segments, Activation::None)?;
+    product(up.matrix_mut(), normed.matrix(), None, &weights.mlp_up)?;
     let mut gated = Tensor::empty(&input.device(), [seq, config.d_ff])?;
     gated_gelu(gated.matrix_mut(), up.matrix())?;
     let mut out = Tensor::empty(&input.device(), [seq, d_model])?;
-    let segments = whole(&weights.mlp_down, seq);
-    let residual = Some(mid.matrix());
-    gemm(out.matrix_mut(), gated.matrix(), residual, &segments, Activation::None)?;
+    product(out.matrix_mut(), gated.matrix(), Some(mid.matrix()), &weights.mlp_down)?;
     Ok(out)
+}
+
+/// `out = residual + a W^T`; a layer in e4m3 multiplies `a` in e4m3 as well, with a scale for each row.
+fn product(
+    out: MatrixMut<'_, Act>,
+    a: Matrix<'_, Act>,
+    residual: Option<Matrix<'_, Act>>,
+    linear: &Linear,
+) -> Result<()> {
+    let segments = whole(linear, a.shape()[0]);
+    if !matches!(linear.weight, Weight::Fp8(_)) {
+        return gemm(out, a, residual, &segments, Activation::None);
+    }
+    let mut quantized = Quantized::empty(&a.device(), a.shape(), Scaling::Row)?;
+    quantize(quantized.view_mut(), a, None)?;
+    gemm(out, quantized.view(), residual, &segments, Activation::None)
 }
 
 /// `[H, 2 L - 1]` in host memory: the bias of key k for query q in column `k - q + L - 1`, from `[buckets, H]`.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::device::Cuda;
 use crate::device::Device;
 use crate::elastic::Mode;
 #[cfg(doc)]
@@ -15,6 +16,10 @@ use crate::pipeline::DeviceChoice;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
+use crate::pipeline::budget;
+use crate::pipeline::budget::Budget;
+use crate::pipeline::budget::Fit;
+use crate::pipeline::budget::Model;
 use crate::pipeline::caching::lists;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::engine::LoadedMode;
@@ -23,6 +28,7 @@ use crate::pipeline::load::Components;
 use crate::pipeline::load::defaults;
 use crate::pipeline::memory::Need;
 use crate::pipeline::open::check_fit;
+use crate::pipeline::open::check_max_vram;
 use crate::pipeline::open::open;
 use crate::pipeline::planning::offer;
 use crate::pipeline::planning::plan;
@@ -39,6 +45,7 @@ pub struct EngineBuilder {
     more_modes: Vec<Mode>,
     planning: bool,
     portable: bool,
+    max_vram: Option<usize>,
     expected: Request,
 }
 
@@ -99,6 +106,15 @@ impl EngineBuilder {
         self
     }
 
+    /// The bytes of GPU memory that the engine may take in all, driver and kernels included; none is what
+    /// is free. Where they do not hold all weights, some wait in host memory, and in modes with e4m3 T5
+    /// is in e4m3 as well: [`Engine::notes`] tells what was chosen.
+    #[must_use]
+    pub fn max_vram(mut self, bytes: Option<usize>) -> Self {
+        self.max_vram = bytes;
+        self
+    }
+
     /// A picture like those to come: whether the GPU's memory holds model and picture is told before
     /// the model is loaded. Without this it is told for the model's default size.
     #[must_use]
@@ -111,10 +127,11 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] when the GPU does not hold it, [`Error::Request`] when the model cannot
-    /// do what is expected; [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
+    /// do what is expected, or a limit of GPU memory is set for the CPU; [`Error::ModelNotFound`], [`Error::Weight`], [`Error::Config`], [`Error::Format`] or
     /// [`Error::Read`] for the model; [`Error::Device`] when the device is not there.
     pub fn build(self) -> Result<Engine> {
         let started = Instant::now();
+        check_max_vram(self.max_vram, self.device)?;
         let (device, no_gpu) = open(self.device, self.dtype)?;
         let precision = Precision::new(&device, self.dtype, &self.mode)?;
         if let Device::Cuda(cuda) = &device {
@@ -142,8 +159,8 @@ impl EngineBuilder {
         if self.planning {
             plans.extend(offer(&device, &files, &configs.flux)?.plans(&configs.flux));
         }
+        let mut fit = Fit::default();
         if let Device::Cuda(cuda) = &device {
-            let weights = configs.weight_bytes(precision.weights, &plans)?;
             let lists = lists(&expected, &defaults, precision.dtype)?;
             let picture =
                 Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &expected, &lists);
@@ -151,10 +168,16 @@ impl EngineBuilder {
                 true => picture.and_fp8(&configs.flux, &expected),
                 false => picture,
             };
-            picture.and_weights(weights.iter().sum()).check(cuda.free_bytes()?)?;
+            // One T5 serves all modes, and plans are measured against modes without e4m3.
+            let fp8 = !self.planning && modes.iter().all(|mode| mode.plan.blocks.has_fp8());
+            let t5_fp8 = fp8 && cuda.has_fp8() && budget::t5_fits_fp8(&configs);
+            let dtype = precision.weights;
+            let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8 };
+            fit = fit_to(cuda, &model, picture, self.max_vram)?;
         }
-        let placement = Placement { device, dtype: precision.weights };
-        let components = Components::load(&files, configs, &plans, &placement)?;
+        let placement = Placement { device, dtype: precision.weights, residency: fit.residency };
+        let components =
+            placement.device.lasting(|| Components::load(&files, configs, &plans, &placement))?;
         components.device.synchronize()?;
         if let Some(loading) = loading {
             loading.finish();
@@ -167,6 +190,8 @@ impl EngineBuilder {
             dtype_asked: self.dtype,
             modes,
             active: 0,
+            fit,
+            max_vram: self.max_vram,
             prompts: PromptCache::default(),
             sessions: Sessions::default(),
             digests: None,
@@ -174,4 +199,15 @@ impl EngineBuilder {
             load_ms: milliseconds(started),
         })
     }
+}
+
+/// What of a model stays on a GPU, whose buffers are then held to what is left of a limit.
+fn fit_to(cuda: &Cuda, model: &Model<'_>, picture: Need, max_vram: Option<usize>) -> Result<Fit> {
+    let (context, free) = (cuda.context_bytes(), cuda.free_bytes()?);
+    let budget = Budget { max_vram, context, free };
+    let fit = budget::fit(model, picture, budget)?;
+    if let Some(bytes) = budget.buffers() {
+        cuda.set_limit(bytes);
+    }
+    Ok(fit)
 }

@@ -30,6 +30,7 @@ use crate::pipeline::RgbImage;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
+use crate::pipeline::budget::Fit;
 use crate::pipeline::caching::actions;
 use crate::pipeline::caching::cache_log;
 use crate::pipeline::caching::lists;
@@ -56,6 +57,9 @@ pub struct Engine {
     pub(super) modes: Vec<LoadedMode>,
     /// Which of them makes the pictures.
     pub(super) active: usize,
+    /// What of the weights stays on the GPU.
+    pub(super) fit: Fit,
+    pub(super) max_vram: Option<usize>,
     pub(super) prompts: PromptCache,
     pub(super) sessions: Sessions,
     pub(super) digests: Option<Vec<(String, String)>>,
@@ -139,6 +143,10 @@ impl Engine {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.no_gpu.iter().cloned().collect();
+        notes.extend(self.fit.note());
+        if self.max_vram.is_some() && matches!(self.components.device, Device::Cpu) {
+            notes.push("--max-vram is about GPUs; this computes on the CPU".to_owned());
+        }
         let LoadedMode { mode, lowered, .. } = self.active();
         if *mode == Mode::Original && matches!(self.components.device, Device::Cpu) {
             notes.push(
@@ -188,6 +196,13 @@ impl Engine {
     #[must_use]
     pub fn lowered(&self) -> &[&'static str] {
         &self.active().lowered
+    }
+
+    /// What T5's linear layers compute in where that is not [`Self::dtype`], which changes pictures:
+    /// `e4m3`, to save memory.
+    #[must_use]
+    pub fn t5_dtype(&self) -> Option<&'static str> {
+        self.fit.residency.t5_fp8.then_some("e4m3")
     }
 
     /// The dtype that `auto` became.
@@ -245,6 +260,7 @@ impl Engine {
             true => need.and_fp8(&flux.config, &settings),
             false => need,
         };
+        let need = need.and_fetched(self.fit.fetched);
         let original = self.modes[self.active].mode == Mode::Original;
         let key = |txt_len| SessionKey::new(&settings, txt_len, &lists, plan, original);
         self.sessions.make_room(device, &key(settings.max_sequence_length), &settings, need)?;

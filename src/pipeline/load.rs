@@ -201,3 +201,38 @@ fn parse<T: for<'de> Deserialize<'de>>(file: &File) -> Result<T> {
         reason: format!("expected JSON: {error}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::weights::offload::Residency;
+    use crate::pipeline::DeviceChoice;
+    use crate::pipeline::Engine;
+    use crate::pipeline::Request;
+    use crate::pipeline::RgbImage;
+
+    fn draw(residency: Residency) -> RgbImage {
+        let builder = Engine::builder().device(DeviceChoice::Cpu);
+        let mut engine = builder.build().unwrap();
+        let configs = engine.files.configs().unwrap();
+        let plans = [engine.modes[0].plan.blocks.clone()];
+        let placement = Placement { residency, ..WeightDtype::F32.into() };
+        engine.components = Components::load(&engine.files, configs, &plans, &placement).unwrap();
+        let prompt = Some("a red apple".to_owned());
+        let request = Request { prompt, seed: 42, steps: Some(12), ..Request::default() };
+        engine.generate(&request).unwrap().image
+    }
+
+    #[test]
+    fn a_picture_is_the_same_wherever_weights_wait() {
+        let plain = draw(Residency::default());
+        let away = Residency { modulation_offloaded: 13, t5_offloaded: 1, t5_fp8: false };
+        assert!(draw(away) == plain, "offloaded weights are the same weights");
+        let fp8 = draw(Residency { t5_fp8: true, ..Residency::default() });
+        let pairs = fp8.data.iter().zip(&plain.data);
+        let error: f64 = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        let psnr = 10.0 * (255.0 * 255.0 * plain.data.len() as f64 / error).log10();
+        println!("T5 in e4m3: {psnr:.1} dB");
+        assert!((25.0..60.0).contains(&psnr), "{psnr} dB");
+    }
+}

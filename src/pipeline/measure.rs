@@ -12,6 +12,10 @@ use crate::pipeline::Request;
 pub struct GpuMemory {
     /// The most bytes that were in use at one time: weights and activations.
     pub peak_bytes: usize,
+    /// All bytes of the GPU that the engine holds now: buffers, kernels, the driver's own.
+    pub held_bytes: usize,
+    /// Bytes of modulation layers and of T5's blocks that wait in host memory.
+    pub offloaded_bytes: [usize; 2],
     /// How often the driver was asked for memory.
     pub allocations: usize,
     /// Bytes that were copied from the host.
@@ -24,7 +28,13 @@ impl Engine {
     pub fn gpu_memory(&self) -> Option<GpuMemory> {
         let Device::Cuda(cuda) = self.device() else { return None };
         let (allocations, peak_bytes) = cuda.memory();
-        Some(GpuMemory { peak_bytes, allocations, uploaded_bytes: cuda.uploaded_bytes() })
+        Some(GpuMemory {
+            peak_bytes,
+            held_bytes: cuda.held_bytes().ok()?,
+            offloaded_bytes: self.fit.offloaded,
+            allocations,
+            uploaded_bytes: cuda.uploaded_bytes(),
+        })
     }
 
     /// Makes one image with every kernel launched and timed by itself, then one of one step to look at

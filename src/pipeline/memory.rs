@@ -18,7 +18,7 @@ use crate::pipeline::tiling::Tiling;
 
 /// What is taken beside buffers once the free memory was asked for: compiled kernels and their local
 /// memory, recorded steps, the driver's own. An allowance: too small, and loading ends in the middle.
-const RESERVE: usize = 600_000_000;
+pub(super) const KERNELS: usize = 600_000_000;
 /// One part in this many of the weights is lost at the ends of blocks: 1.6 % for FLUX.1-dev.
 const WEIGHTS_PER_LOSS: usize = 50;
 /// Blocks per bytes in use at the decoder's peak: 1.40 to 1.58.
@@ -35,7 +35,7 @@ pub(crate) struct Need {
     reserve: usize,
     /// [`crate::pipeline::session::Session`]; 0 if there is one of the picture's size.
     session: usize,
-    /// T5, before the steps.
+    /// T5, or the modulation, before the steps.
     encode: usize,
     /// The VAE decoder, after them.
     decode: usize,
@@ -81,7 +81,18 @@ impl Need {
 
     /// The same with a model of so many bytes that is still to be loaded.
     pub(crate) fn and_weights(self, weights: usize) -> Self {
-        Self { weights, reserve: RESERVE + weights / WEIGHTS_PER_LOSS, ..self }
+        Self { weights, reserve: KERNELS + weights / WEIGHTS_PER_LOSS, ..self }
+    }
+
+    /// The same with weights that wait in host memory: so many bytes of modulation layers and of T5's
+    /// blocks are on the GPU while they are used.
+    pub(crate) fn and_fetched(self, [modulation, t5]: [usize; 2]) -> Self {
+        Self { encode: (self.encode + t5).max(modulation), ..self }
+    }
+
+    /// The same with more beside the buffers.
+    pub(crate) fn and_reserve(self, bytes: usize) -> Self {
+        Self { reserve: self.reserve + bytes, ..self }
     }
 
     /// The same with a session that is there already.
@@ -90,7 +101,7 @@ impl Need {
     }
 
     /// All of it; encoding and decoding do not happen at the same time.
-    fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.weights + self.reserve + self.session + self.encode.max(self.decode)
     }
 
@@ -192,7 +203,7 @@ fn decode_bytes(vae: &VaeConfig, [height, width]: [usize; 2]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::device::Device;
     use crate::elastic::Mode;
@@ -208,7 +219,7 @@ mod tests {
 
     const GB: usize = 1_000_000_000;
 
-    fn flux_dev() -> ModelConfigs {
+    pub(crate) fn flux_dev() -> ModelConfigs {
         ModelSource::new("synthetic:flux-dev").resolve().unwrap().configs().unwrap()
     }
 
@@ -226,7 +237,7 @@ mod tests {
         Settings::new(&Request { vae_tiling, ..Request::default() }, &defaults).unwrap()
     }
 
-    fn picture(side: usize, vae_tiling: bool) -> Need {
+    pub(crate) fn picture(side: usize, vae_tiling: bool) -> Need {
         let configs = flux_dev();
         let settings = settings(side, vae_tiling);
         Need::of_picture(&configs.flux, &configs.t5, &configs.vae, &settings, &[])

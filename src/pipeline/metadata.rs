@@ -62,6 +62,9 @@ pub struct Metadata {
     /// Parts of the mode that ran in `dtype` and at full width, for want of kernels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lowered: Vec<String>,
+    /// What T5 computed in, where to save memory it was not `dtype`: `e4m3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub t5_dtype: Option<String>,
     /// The cache: `none`, a preset, or `custom`.
     pub cache: String,
     /// Every option of the cache and what it decided; none without a cache.
@@ -173,6 +176,7 @@ mod tests {
             tier: Some("sm90".to_owned()),
             mode: "XL".to_owned(),
             lowered: vec!["attention".to_owned()],
+            t5_dtype: Some("e4m3".to_owned()),
             cache: "none".to_owned(),
             cache_record: None,
             max_sequence_length: 64,

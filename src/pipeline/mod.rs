@@ -1,5 +1,6 @@
 //! From a request to an image: encode, prepare, denoise, decode.
 
+mod budget;
 pub mod builder;
 mod caching;
 mod decode;

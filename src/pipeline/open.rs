@@ -30,6 +30,18 @@ pub(crate) fn open(choice: DeviceChoice, dtype: DType) -> Result<(Device, Option
     }
 }
 
+/// Refuses a limit of GPU memory where the CPU was asked for.
+///
+/// # Errors
+/// [`Error::Request`].
+pub(crate) fn check_max_vram(max_vram: Option<usize>, choice: DeviceChoice) -> Result<()> {
+    if max_vram.is_some() && choice == DeviceChoice::Cpu {
+        let reason = "expected a GPU, whose memory it limits, found --device cpu; leave it out";
+        return Err(Error::Request { field: "max-vram", reason: reason.into() });
+    }
+    Ok(())
+}
+
 /// Refuses models that the device cannot run.
 ///
 /// # Errors

@@ -192,7 +192,7 @@ impl Sessions {
             Some(session) => session,
             None => {
                 self.kept.truncate(KEPT - 1);
-                Session::new(device, transformer, key)?
+                device.lasting(|| Session::new(device, transformer, key))?
             }
         };
         self.kept.push_front(session);

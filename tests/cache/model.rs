@@ -24,6 +24,7 @@ use flux_rt::model::weights::checkpoint::Checkpoint;
 use flux_rt::model::weights::dtype::WeightDtype;
 use flux_rt::model::weights::flux::FluxWeights;
 use flux_rt::model::weights::naming::Component;
+use flux_rt::model::weights::offload::Residency;
 use flux_rt::model::weights::reader::Reader;
 use flux_rt::model::weights::tensor_source::Placement;
 use flux_rt::ops::euler_step::LatentRounding;
@@ -63,7 +64,7 @@ impl Model {
         let weights = FluxWeights::load(
             &mut reader,
             &config.into(),
-            Placement { device: device.clone(), dtype },
+            Placement { device: device.clone(), dtype, residency: Residency::default() },
         )
         .unwrap();
         let expected = golden::tensors("cache/expected.safetensors");

@@ -24,7 +24,7 @@ fn the_help_of_run_has_every_flag_of_the_contract() {
     let answer = Desk::new().call(["run", "--help"]);
     for flag in "model prompt prompt-file width height steps guidance seed count \
                  max-sequence-length vae-tiling mode cache rng rng-grid latents dtype device out \
-                 save-latents json progress"
+                 save-latents json progress max-vram"
         .split_whitespace()
     {
         assert!(answer.stdout.contains(&format!("--{flag}")), "--{flag}");

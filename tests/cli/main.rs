@@ -11,6 +11,7 @@ mod help;
 mod inspect;
 mod interrupt;
 mod machine;
+mod max_vram;
 mod mistakes;
 mod outputs;
 mod pictures;

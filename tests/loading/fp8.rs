@@ -144,7 +144,7 @@ fn fp8_matrices_round_once_to_bf16() {
     let (exact, rounded) = (load(WeightDtype::F32), load(WeightDtype::Bf16));
     for (exact, rounded) in exact.blocks.iter().zip(&rounded.blocks) {
         let (Weight::F32(exact), Weight::Bf16(rounded)) =
-            (&exact.mlp_up.weight, &rounded.mlp_up.weight)
+            (&exact.resident().unwrap().mlp_up.weight, &rounded.resident().unwrap().mlp_up.weight)
         else {
             panic!("each weight is kept as it was asked for");
         };

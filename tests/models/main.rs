@@ -15,6 +15,7 @@ mod golden;
 
 mod cuda_blocks;
 mod flux;
+mod offload;
 mod text_encoders;
 mod vae;
 

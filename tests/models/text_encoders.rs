@@ -92,6 +92,7 @@ fn t5_block_by_block_and_whole() {
                 _ => format!("t5.short.block.{}", index - 1),
             };
             let input: Tensor<Act, 2> = expected.matrix(&input, config.d_model);
+            let block = block.resident().unwrap();
             let output = t5::forward_block(config, block, &input, &bias).unwrap();
             let name = format!("t5.short.block.{index}");
             let what = format!("{pipeline} {name}");

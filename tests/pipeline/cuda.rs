@@ -12,6 +12,7 @@ use flux_rt::model::source::ModelSource;
 use flux_rt::model::t5;
 use flux_rt::model::vae;
 use flux_rt::model::weights::dtype::WeightDtype;
+use flux_rt::model::weights::offload::Residency;
 use flux_rt::model::weights::tensor_source::Placement;
 use flux_rt::pipeline::DType;
 use flux_rt::pipeline::DeviceChoice;
@@ -43,7 +44,7 @@ const BETWEEN_STEPS: [&str; 6] = [
     "cuGraphLaunch",
 ];
 
-fn demo() -> String {
+pub(crate) fn demo() -> String {
     golden::data::path("models/demo").to_string_lossy().into_owned()
 }
 
@@ -241,7 +242,9 @@ fn cuda_decodes_in_tiles_as_the_cpu_does() {
 fn cuda_stages_agree_with_the_cpu() {
     let Some(gpu) = gpu::gpu() else { return };
     let files = ModelSource::new(demo()).resolve().unwrap();
-    let placement = Placement { device: Device::clone(&gpu), dtype: WeightDtype::Bf16 };
+    let device = Device::clone(&gpu);
+    let residency = Residency::default();
+    let placement = Placement { device, dtype: WeightDtype::Bf16, residency };
     let ids: Vec<u32> = (0..64).map(|index| index * 7 % 900).collect();
     let stage = |what: &str, run: &dyn Fn(&Placement) -> Vec<f32>| {
         let expected = run(&WeightDtype::Bf16.into());

@@ -88,6 +88,7 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         .dtype(speed.dtype)
         .mode(speed.mode.clone())
         .portable(speed.tier == TierName::Portable)
+        .max_vram(speed.max_vram)
         .expecting(request(0))
         .build()?;
     for note in engine.notes() {
@@ -184,7 +185,14 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "phases": phase_values,
         "steps_on_device": report.steps.json(),
         "cache_record": &report.steps.record,
+        "t5_dtype": engine.t5_dtype(),
+        "max_vram_bytes": speed.max_vram,
         "peak_memory_bytes": report.memory.map(|memory| memory.peak_bytes),
+        "held_memory_bytes": report.memory.map(|memory| memory.held_bytes),
+        "offloaded_bytes": report.memory.map(|memory| {
+            let [modulation, t5] = memory.offloaded_bytes;
+            json!({ "modulation": modulation, "t5": t5 })
+        }),
         "driver_allocations_in_runs": report.allocations_in_runs,
         "gpu": report.load.map(|load| load.json()),
         "kernels": report.profile.as_ref().map(kernel_json),
@@ -217,8 +225,12 @@ fn text(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> Stri
     text += &report.steps.text();
     if let Some(memory) = report.memory {
         let peak = memory.peak_bytes as f64 / 1e9;
+        let held = memory.held_bytes as f64 / 1e9;
         let grown = report.allocations_in_runs.unwrap_or_default();
-        text += &format!("\nGPU memory   {peak:.2} GB at most; allocations in the runs: {grown}\n");
+        text += &format!(
+            "\nGPU memory   {peak:.2} GB at most, {held:.2} GB held with driver and kernels; \
+             allocations in the runs: {grown}\n"
+        );
     }
     if let Some(GpuLoad { sm_mhz: [low, mid, high], watts: [least, middle, most] }) = report.load {
         text += &format!(

@@ -14,6 +14,7 @@ use crate::model::flux::ModulationLayout;
 use crate::model::flux::rope;
 use crate::model::weights::flux::EmbedderWeights;
 use crate::model::weights::flux::FluxWeights;
+use crate::model::weights::offload::in_turn;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm::gemm;
 use crate::ops::gemm::whole;
@@ -84,8 +85,14 @@ pub fn prepare(
 
     let vec = activated_vec(device, weights, conditioning)?;
     let [steps, _] = vec.shape();
-    let segments = whole(&weights.modulation, steps);
-    gemm(prepared.modulation.matrix_mut(), vec.matrix(), None, &segments, Activation::None)
+    let mut end = 0;
+    in_turn(device, &weights.modulation, |linear| {
+        let [width, _] = linear.weight.shape();
+        let columns = end..end + width;
+        end = columns.end;
+        let out = prepared.modulation.matrix_mut().columns(columns);
+        gemm(out, vec.matrix(), None, &whole(linear, steps), Activation::None)
+    })
 }
 
 /// `SiLU(vec) [steps, D]`, `vec` being the sum of the time, guidance and text embeddings.

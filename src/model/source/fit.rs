@@ -15,10 +15,12 @@ use crate::model::source::ComponentFiles;
 use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 use crate::model::weights::clip::ClipWeights;
+use crate::model::weights::counter::Bytes;
 use crate::model::weights::counter::Counter;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::FluxLayout;
 use crate::model::weights::flux::FluxWeights;
+use crate::model::weights::offload::Residency;
 use crate::model::weights::t5::T5Weights;
 use crate::model::weights::vae::VaeWeights;
 
@@ -47,12 +49,26 @@ impl ModelConfigs {
     /// # Errors
     /// Never, as long as a network reads every set of tensors that its sizes ask for.
     pub fn weight_bytes(&self, dtype: WeightDtype, plans: &[BlockPlans]) -> Result<[usize; 4]> {
+        let bytes = self.weight_bytes_at(dtype, plans, Residency::default())?;
+        Ok(bytes.map(|bytes| bytes.resident))
+    }
+
+    /// As [`Self::weight_bytes`], where `residency` leaves them.
+    ///
+    /// # Errors
+    /// As [`Self::weight_bytes`].
+    pub fn weight_bytes_at(
+        &self,
+        dtype: WeightDtype,
+        plans: &[BlockPlans],
+        residency: Residency,
+    ) -> Result<[Bytes; 4]> {
         let flux = FluxLayout { config: self.flux.clone(), plans: plans.to_vec() };
         Ok([
-            Counter::count::<FluxWeights>(dtype, &flux)?,
-            Counter::count::<VaeWeights>(dtype, &self.vae)?,
-            Counter::count::<ClipWeights>(dtype, &self.clip)?,
-            Counter::count::<T5Weights>(dtype, &self.t5)?,
+            Counter::count::<FluxWeights>(dtype, residency, &flux)?,
+            Counter::count::<VaeWeights>(dtype, residency, &self.vae)?,
+            Counter::count::<ClipWeights>(dtype, residency, &self.clip)?,
+            Counter::count::<T5Weights>(dtype, residency, &self.t5)?,
         ])
     }
 }

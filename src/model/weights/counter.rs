@@ -11,6 +11,9 @@ use crate::model::plan::Precision;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
+use crate::model::weights::offload::Offload;
+use crate::model::weights::offload::Residence;
+use crate::model::weights::offload::Residency;
 use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
@@ -24,16 +27,27 @@ use crate::ops::gemm::Weight;
 #[derive(Debug)]
 pub(crate) struct Counter {
     dtype: WeightDtype,
-    bytes: usize,
+    residency: Residency,
+    bytes: Bytes,
+}
+
+/// Bytes of weights by where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// On the device.
+    pub resident: usize,
+    /// In host memory, waiting to be used.
+    pub offloaded: usize,
 }
 
 impl Counter {
-    /// The bytes of a network of that config, with matrices of `dtype`.
+    /// The bytes of a network of that config, with matrices of `dtype` where `residency` leaves them.
     pub(in crate::model) fn count<W: Network>(
         dtype: WeightDtype,
+        residency: Residency,
         config: &W::Config,
-    ) -> Result<usize> {
-        let mut counter = Self { dtype, bytes: 0 };
+    ) -> Result<Bytes> {
+        let mut counter = Self { dtype, residency, bytes: Bytes::default() };
         W::read(&mut counter, config)?;
         Ok(counter.bytes)
     }
@@ -43,12 +57,12 @@ impl Counter {
             WeightDtype::F32 => (Weight::F32(Tensor::zeros([0, 0])), size_of::<f32>()),
             WeightDtype::Bf16 => (Weight::Bf16(Tensor::zeros([0, 0])), size_of::<bf16>()),
         };
-        self.bytes += rows * cols * size;
+        self.bytes.resident += rows * cols * size;
         weight
     }
 
     fn floats(&mut self, len: usize) -> Tensor<f32, 1> {
-        self.bytes += len * size_of::<f32>();
+        self.bytes.resident += len * size_of::<f32>();
         Tensor::zeros([0])
     }
 }
@@ -75,12 +89,12 @@ impl TensorSource for Counter {
         _layer: LayerName<'_>,
     ) -> Result<ElasticLinear> {
         if needs.has(Precision::Fp8) {
-            self.bytes += rows * cols + 2 * rows * size_of::<f32>();
+            self.bytes.resident += rows * cols + 2 * rows * size_of::<f32>();
         }
         if !needs.has(Precision::Bf16) {
-            let before = self.bytes;
+            let before = self.bytes.resident;
             let (_, _) = (self.weight([rows, cols]), self.floats(rows));
-            self.bytes = 2 * before - self.bytes;
+            self.bytes.resident = 2 * before - self.bytes.resident;
         }
         Ok(linear.into())
     }
@@ -91,6 +105,32 @@ impl TensorSource for Counter {
 
     fn constants(&mut self, values: &[f32], _near: &Linear) -> Result<Tensor<f32, 1>> {
         Ok(self.floats(values.len()))
+    }
+
+    fn residency(&self) -> Residency {
+        self.residency
+    }
+
+    fn residence<W: Offload>(
+        &mut self,
+        offloaded: bool,
+        read: impl FnOnce(&mut Self) -> Result<W>,
+    ) -> Result<Residence<W>> {
+        let before = self.bytes.resident;
+        let weights = read(self)?;
+        if offloaded {
+            self.bytes.offloaded += self.bytes.resident - before;
+            self.bytes.resident = before;
+        }
+        Ok(Residence::Resident(weights))
+    }
+
+    fn in_fp8(&mut self, linear: &Linear, [rows, cols]: [usize; 2]) -> Result<Linear> {
+        let before = self.bytes.resident;
+        self.weight([rows, cols]);
+        self.bytes.resident = 2 * before - self.bytes.resident;
+        self.bytes.resident += rows * cols + rows * size_of::<f32>();
+        Ok(Linear { weight: Weight::Bf16(Tensor::zeros(linear.weight.shape())), bias: None })
     }
 
     /// Takes nothing where the network runs.

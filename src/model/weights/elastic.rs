@@ -245,7 +245,7 @@ pub(super) fn is_empty(linear: &Linear) -> bool {
 }
 
 /// The layer with its weight in e4m3, a scale for each output channel, and its input's units taken in.
-fn quantized(linear: &Linear, inputs: Option<&[f32]>) -> Result<Linear> {
+pub(super) fn quantized(linear: &Linear, inputs: Option<&[f32]>) -> Result<Linear> {
     let device = linear.weight.device();
     let inverse = |units: &[f32]| {
         let inverse: Vec<f32> = units.iter().map(|unit| 1.0 / unit).collect();

@@ -5,6 +5,7 @@ use crate::model::config::FluxConfig;
 use crate::model::weights::blocks::DoubleBlockWeights;
 use crate::model::weights::blocks::SingleBlockWeights;
 use crate::model::weights::elastic::FluxLayout;
+use crate::model::weights::offload::Residence;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::tensor_source::Network;
 use crate::model::weights::tensor_source::Part;
@@ -36,10 +37,10 @@ pub struct FluxWeights {
     pub guidance: Option<EmbedderWeights>,
     /// Of CLIP's pooled vector.
     pub pooled: EmbedderWeights,
-    /// Every adaLN linear, stacked, `[2 * 6 D * double + 3 D * single + 2 D, D]`: for each double
+    /// Every adaLN linear, in all `[2 * 6 D * double + 3 D * single + 2 D, D]`: for each double
     /// block img then txt (shift, scale, gate of attention, then of the MLP), for each single block
     /// (shift, scale, gate), at last the final layer's (shift, scale).
-    pub modulation: Linear,
+    pub modulation: Vec<Residence<Linear>>,
     /// Double blocks in order.
     pub double: Vec<DoubleBlockWeights>,
     /// Single blocks in order.
@@ -84,7 +85,12 @@ impl Network for FluxWeights {
             false => None,
         };
         let pooled = embedder("text_embedder", config.pooled_projection_dim)?;
-        let modulation = reader.linear(&modulation_parts(config), d)?;
+        let layers = modulation_parts(config);
+        let resident = layers.len().saturating_sub(reader.residency().modulation_offloaded);
+        let modulation = |(index, parts): (usize, &Vec<Part>)| {
+            reader.residence(index >= resident, |reader| reader.linear(parts, d))
+        };
+        let modulation = layers.iter().enumerate().map(modulation).collect::<Result<_>>()?;
         let double = (0..config.num_layers)
             .map(|block| DoubleBlockWeights::read(reader, layout, block))
             .collect::<Result<_>>()?;
@@ -107,18 +113,21 @@ impl Network for FluxWeights {
 }
 
 /// The adaLN linears in the order of [`FluxWeights::modulation`].
-fn modulation_parts(config: &FluxConfig) -> Vec<Part> {
+fn modulation_parts(config: &FluxConfig) -> Vec<Vec<Part>> {
     let d = config.hidden_size();
-    let mut parts = Vec::new();
+    let mut layers = Vec::new();
     for block in 0..config.num_layers {
-        parts.push(Part::whole(format!("transformer_blocks.{block}.norm1.linear"), 6 * d));
-        parts.push(Part::whole(format!("transformer_blocks.{block}.norm1_context.linear"), 6 * d));
+        for norm in ["norm1", "norm1_context"] {
+            let name = format!("transformer_blocks.{block}.{norm}.linear");
+            layers.push(vec![Part::whole(name, 6 * d)]);
+        }
     }
     for block in 0..config.num_single_layers {
-        parts.push(Part::whole(format!("single_transformer_blocks.{block}.norm.linear"), 3 * d));
+        let name = format!("single_transformer_blocks.{block}.norm.linear");
+        layers.push(vec![Part::whole(name, 3 * d)]);
     }
     // Diffusers stores (scale, shift).
-    parts.push(Part::some("norm_out.linear", 2 * d, d..2 * d));
-    parts.push(Part::some("norm_out.linear", 2 * d, 0..d));
-    parts
+    let last = [d..2 * d, 0..d].map(|rows| Part::some("norm_out.linear", 2 * d, rows));
+    layers.push(last.into());
+    layers
 }

@@ -15,6 +15,7 @@ use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
 use crate::model::weights::naming::View;
+use crate::model::weights::offload::Residency;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Part;
@@ -136,6 +137,10 @@ impl TensorSource for Reader<'_> {
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<f32, 1>> {
         let view = self.view(name, &[len])?;
         self.place(&self.placement.device, [len], &[(view, 0..len)])
+    }
+
+    fn residency(&self) -> Residency {
+        self.placement.residency
     }
 
     fn host_table(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<f32, 2>> {

@@ -2,7 +2,7 @@
 //!
 //! [`checkpoint`] opens files (found by `shards`, checked by `header`), [`naming`] gives their tensors diffusers'
 //! names, [`reader`] checks them, `fuse` joins and converts them ([`dtype`]); the other files say
-//! what each network holds. `counter` tells how many bytes that is. `infer` tells a config from the shapes of a file that comes without one.
+//! what each network holds, [`offload`] what waits in host memory. `counter` tells how many bytes that is. `infer` tells a config from the shapes of a file that comes without one.
 
 pub mod blocks;
 pub mod checkpoint;
@@ -15,6 +15,7 @@ mod fuse;
 mod header;
 mod infer;
 pub mod naming;
+pub mod offload;
 pub mod reader;
 pub(crate) mod shards;
 pub(crate) mod synthetic;

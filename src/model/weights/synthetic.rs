@@ -8,6 +8,7 @@ use half::bf16;
 
 use crate::device::Tensor;
 use crate::error::Result;
+use crate::model::weights::offload::Residency;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::tensor_source::TensorSource;
@@ -81,6 +82,10 @@ impl TensorSource for Synthetic {
             false => 1.0,
         };
         self.constant(len, value)
+    }
+
+    fn residency(&self) -> Residency {
+        self.placement.residency
     }
 
     fn host_table(&mut self, _: &str, [rows, cols]: [usize; 2]) -> Result<Tensor<f32, 2>> {

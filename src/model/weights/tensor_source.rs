@@ -11,6 +11,10 @@ use crate::error::Result;
 use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::Needs;
+use crate::model::weights::elastic::quantized;
+use crate::model::weights::offload::Offload;
+use crate::model::weights::offload::Residence;
+use crate::model::weights::offload::Residency;
 use crate::model::weights::units::units;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
@@ -23,12 +27,14 @@ pub struct Placement {
     pub device: Device,
     /// Of matrices; vectors are f32 everywhere.
     pub dtype: WeightDtype,
+    /// What of them does not stay there as it is.
+    pub residency: Residency,
 }
 
 impl From<WeightDtype> for Placement {
     /// In host memory.
     fn from(dtype: WeightDtype) -> Self {
-        Self { device: Device::Cpu, dtype }
+        Self { device: Device::Cpu, dtype, residency: Residency::default() }
     }
 }
 
@@ -110,6 +116,30 @@ pub(crate) trait TensorSource {
     /// Numbers where `near` is.
     fn constants(&mut self, values: &[f32], near: &Linear) -> Result<Tensor<f32, 1>> {
         Tensor::from_host([values.len()], values.to_vec()).to_device(&near.weight.device())
+    }
+
+    /// What of the weights does not stay on the device as it is.
+    fn residency(&self) -> Residency;
+
+    /// The weights that `read` asks for, out of the device's memory if they are `offloaded`.
+    fn residence<W: Offload>(
+        &mut self,
+        offloaded: bool,
+        read: impl FnOnce(&mut Self) -> Result<W>,
+    ) -> Result<Residence<W>>
+    where
+        Self: Sized,
+    {
+        let weights = read(self)?;
+        Ok(match offloaded {
+            true => Residence::Offloaded(weights.offload()?),
+            false => Residence::Resident(weights),
+        })
+    }
+
+    /// A linear layer `[N, K]`, in e4m3 alone.
+    fn in_fp8(&mut self, linear: &Linear, _shape: [usize; 2]) -> Result<Linear> {
+        quantized(linear, None)
     }
 
     /// A linear layer without a bias.
