@@ -235,11 +235,16 @@ pub fn write_safetensors<V: safetensors::View>(
 ) -> Result<()> {
     let partial = with_suffix(path, ".partial");
     let metadata = Some(metadata).filter(|texts| !texts.is_empty());
-    let written = match safetensors::serialize_to_file(tensors, metadata, &partial) {
-        Ok(()) => std::fs::rename(&partial, path),
-        Err(SafeTensorError::IoError(error)) => Err(error),
-        Err(error) => Err(io::Error::other(error)),
+    let write = || {
+        // Made here, it is as readable as any new file; made there, its owner alone could read it.
+        std::fs::File::create(&partial)?;
+        match safetensors::serialize_to_file(tensors, metadata, &partial) {
+            Ok(()) => std::fs::rename(&partial, path),
+            Err(SafeTensorError::IoError(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        }
     };
+    let written = write();
     written.map_err(|source| {
         // What is left of it is of no use; the error that led here matters more than one of removing.
         let _ = std::fs::remove_file(&partial);

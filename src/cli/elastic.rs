@@ -151,6 +151,10 @@ fn summary(planned: &Planned) -> Vec<String> {
             100.0 * measured.time
         ));
     }
+    for (mode, loss, time) in &planned.built_in {
+        let time = 100.0 * time;
+        lines.push(format!("built-in mode {mode}: loss {loss:.4}, a step in {time:.1} %"));
+    }
     lines
 }
 
@@ -171,6 +175,9 @@ fn document(planned: &Planned) -> Value {
         "model": planned.plan.model,
         "measured": planned.plan.measured,
         "gains": if planned.measured_gains { "measured" } else { "kernel table" },
+        "built_in": planned.built_in.iter()
+            .map(|(mode, loss, time)| json!({ "mode": mode.to_string(), "loss": loss, "time": time }))
+            .collect::<Vec<_>>(),
         "choices": planned.choices.iter().zip(&planned.taken).map(choice).collect::<Vec<_>>(),
     })
 }

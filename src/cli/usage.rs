@@ -42,8 +42,11 @@ pub(super) fn parse() -> Result<Cli, ExitCode> {
 /// The name that a user writes for a field of a request: `--width` for `width`.
 pub(super) fn flag_of(field: &str) -> String {
     let command = Cli::command();
-    let run = command.find_subcommand("run");
-    let known = run.is_some_and(|run| run.get_arguments().any(|arg| arg.get_long() == Some(field)));
+    let elastic = command.find_subcommand("elastic").into_iter();
+    let verbs = elastic.flat_map(clap::Command::get_subcommands);
+    let mut arguments =
+        verbs.chain(command.find_subcommand("run")).flat_map(clap::Command::get_arguments);
+    let known = arguments.any(|arg| arg.get_long() == Some(field));
     if known { format!("--{field}") } else { field.to_owned() }
 }
 

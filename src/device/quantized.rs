@@ -63,6 +63,11 @@ impl Quantized {
         Ok(Self { values: Tensor::empty(device, [rows, columns])?, scales, scaling })
     }
 
+    /// A matrix of numbers `[M, K]` and their scales `[1, M]`, on one device.
+    pub(crate) fn of(values: Tensor<u8, 2>, scales: Tensor<f32, 2>, scaling: Scaling) -> Self {
+        Self { values, scales, scaling }
+    }
+
     /// A matrix of zeros in host memory.
     #[must_use]
     pub fn zeros([rows, columns]: [usize; 2], scaling: Scaling) -> Self {

@@ -10,6 +10,7 @@ mod mode;
 mod plan;
 pub mod sorted;
 pub mod statistics;
+pub mod stored;
 
 pub use mode::Mode;
 pub use plan::Measured;

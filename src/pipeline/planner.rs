@@ -47,6 +47,8 @@ pub struct Planned {
     pub taken: Vec<bool>,
     /// Whether gains were measured here, or told from the table of kernels.
     pub measured_gains: bool,
+    /// Loss and time of the modes' built-in plans, to choose a bound by.
+    pub built_in: Vec<(Mode, f64, f64)>,
 }
 
 impl Engine {
@@ -69,7 +71,8 @@ impl Engine {
         }
         let config = self.components.flux.config.clone();
         let blocks = [config.num_layers, config.num_single_layers];
-        let ladders = offer(&self.components.device, &self.files, &config)?.ladders(&config);
+        let offer = offer(&self.components.device, &self.files, &config)?;
+        let ladders = offer.ladders(&config);
         let of_block = |block: usize| &ladders[usize::from(block >= blocks[0])];
         let changes: usize =
             (0..blocks[0] + blocks[1]).map(|block| of_block(block).concat().len()).sum();
@@ -110,6 +113,16 @@ impl Engine {
 
         let (taken, plans, loss) = self.within(max_loss, &choices, &reference)?;
         let time = gains.time(self, &plans)? / gains.time(self, &plain)?;
+        let mut built_in = Vec::new();
+        for mode in [Mode::L, Mode::M, Mode::S] {
+            let Some(plan) = Plan::built_in(&mode, blocks) else { continue };
+            // Its forms are loaded where all that it asks for can be chosen.
+            if offer.linears && offer.attention {
+                let loss = reference.square_loss(self, &plan.blocks)?.sqrt();
+                let time = gains.time(self, &plan.blocks)? / gains.time(self, &plain)?;
+                built_in.push((mode, loss, time));
+            }
+        }
         let mut plan = Plan {
             name: name.to_owned(),
             blocks: plans,
@@ -121,7 +134,7 @@ impl Engine {
         })?;
         plan.measured = Some(Measured { loss, psnr, time, ssim: None, retrieval: None });
         let measured_gains = gains.measured;
-        Ok(Planned { plan, choices, taken, measured_gains })
+        Ok(Planned { plan, choices, taken, measured_gains, built_in })
     }
 
     /// Takes less until the plan's own loss is within the bound.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::elastic::Mode;
+use crate::elastic::Plan;
 use crate::elastic::sorted;
 use crate::elastic::sorted::BlockOrder;
 use crate::elastic::sorted::reading_layers;
@@ -15,17 +17,21 @@ use crate::elastic::statistics::ColumnStatistics;
 use crate::elastic::statistics::Reads;
 use crate::elastic::statistics::order_of_heads;
 use crate::elastic::statistics::order_of_neurons;
+use crate::elastic::stored;
 use crate::error::Error;
 use crate::error::Result;
 use crate::files;
 use crate::files::File;
 use crate::files::Folder;
 use crate::model::flux::Scratch;
+use crate::model::plan::BlockPlans;
 use crate::model::plan::BlockSizes;
 use crate::model::source::ComponentFiles;
+use crate::model::source::ModelFiles;
 use crate::model::source::Weights;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
+use crate::model::weights::stored_fp8;
 use crate::model::weights::width_biases;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
@@ -202,7 +208,16 @@ impl Engine {
             }
         }
         let path = out.join("diffusion_pytorch_model.safetensors");
-        sorted::write_weights(reader, &orders, double, sizes, &path)
+        sorted::write_weights(reader, &orders, double, sizes, &path)?;
+        // What mode S makes of what was written.
+        let blocks = [flux.double.len(), flux.single.len()];
+        let plan = Plan::built_in(&Mode::S, blocks);
+        let plans: Vec<BlockPlans> = plan.into_iter().map(|plan| plan.blocks).collect();
+        let folder = Folder::Disk(out.to_owned());
+        let transformer = ComponentFiles::of_folder(Component::Transformer, folder);
+        let files = ModelFiles { transformer, ..self.files.clone() };
+        let weights = files.load_flux_for(&plans, self.precision.weights)?;
+        stored::write_fp8(&weights, &out.join(stored_fp8::FILE))
     }
 }
 

@@ -40,6 +40,30 @@ fn a_prepared_model_draws_the_same() {
     assert!(before.psnr(&after) > 60.0, "{} dB", before.psnr(&after));
 }
 
+/// Mode S of a prepared model reads e4m3 from its file, to the bit what it makes itself.
+#[test]
+fn a_prepared_model_holds_its_fp8_layers() {
+    let desk = Desk::new();
+    prepared(&desk);
+    let (stored, _) = draw(&desk, "prepared", "S", "stored.png");
+    let (by_l, _) = draw(&desk, "prepared", "L", "l.png");
+    let path = desk.path("prepared/transformer/e4m3.safetensors");
+    let mut bytes = flux_rt::files::map(&path).unwrap().to_vec();
+    flux_rt::files::rename(&path, &desk.path("e4m3.safetensors")).unwrap();
+    let (made, _) = draw(&desk, "prepared", "S", "made.png");
+    assert_eq!(stored, made);
+    assert_eq!(by_l, draw(&desk, "prepared", "L", "l-made.png").0);
+    // What is stored is what is computed with.
+    let last = bytes.len() - 64;
+    bytes[last..].fill(0x38);
+    desk.file("prepared/transformer/e4m3.safetensors", &bytes);
+    assert_ne!(stored, draw(&desk, "prepared", "S", "other.png").0);
+    // A broken file is named.
+    desk.file("prepared/transformer/e4m3.safetensors", &bytes[..last]);
+    let args = ["run", "--model", "prepared", "--mode", "S", "--prompt", "fox"];
+    desk.call(args).fails(3, &["e4m3.safetensors"]);
+}
+
 #[test]
 fn a_narrow_plan_draws_a_prepared_model_alone() {
     let desk = Desk::new();
@@ -71,6 +95,9 @@ fn a_plan_stays_within_its_bound_and_becomes_a_mode() {
     let number = |name: &str| measured[name].as_f64().unwrap();
     assert!((0.0..=0.02).contains(&number("loss")) && number("loss") > 0.0, "{measured}");
     assert!(number("time") < 1.0 && number("psnr") > 10.0, "{measured}");
+    let built_in = document["built_in"].as_array().unwrap();
+    let losses: Vec<f64> = built_in.iter().map(|mode| mode["loss"].as_f64().unwrap()).collect();
+    assert!(losses.len() == 3 && losses[0] < losses[1] && losses[1] < losses[2], "{losses:?}");
     let choices = document["choices"].as_array().unwrap();
     // Two double blocks of five layers, and two single ones of three; four times three MLP widths and one
     // head.
@@ -95,7 +122,7 @@ fn mistakes_are_said_before_anything_is_done() {
     answer.fails(2, &["--out", "not there yet"]);
     for bound in ["0", "1", "-1", "nan"] {
         let answer = elastic(&desk, "plan", &model, &["--max-loss", bound]);
-        answer.fails(2, &["max-loss"]);
+        answer.fails(2, &["--max-loss"]);
     }
     desk.call(["elastic", "prepare"]).fails(2, &["--out <DIR>"]);
     desk.call(["elastic", "plan"]).fails(2, &["--max-loss <X>"]);

@@ -18,8 +18,8 @@ Examples:
   flux-rt elastic prepare --prompt-file prompts.txt --out prepared
   flux-rt run --model prepared --prompt \"a red apple\"
 
-The new model draws the same pictures. Its blocks' heads and neurons are sorted by what is lost without
-them, so that plans can leave out the last; the biases that make up for them lie beside the weights.";
+The new model draws the same pictures. Its blocks' heads and neurons are sorted by what is lost
+without them, so that plans can leave out the last; what biases then become lies beside the weights.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,7 @@ Examples:
   flux-rt elastic plan --model prepared --max-loss 0.03 --name M --out prepared/plans/M.json
 
 The loss is the relative L2 error of what the transformer predicts, over steps of the calibration
-prompts. Times are measured on a GPU; on the CPU they are told from the table of an H100's kernels.
+prompts. Times are measured on a GPU; on the CPU the table of an H100's kernels tells them.
 A plan plans/S.json in a model's folder is what --mode S means for that model; likewise L and M.";
 
 /// Fit a model to elastic modes

@@ -13,6 +13,8 @@ use crate::model::weights::checkpoint::Checkpoint;
 use crate::model::weights::naming::Component;
 use crate::model::weights::reader::Reader;
 use crate::model::weights::shards::weight_files;
+use crate::model::weights::stored_fp8;
+use crate::model::weights::stored_fp8::StoredFp8;
 use crate::model::weights::width_biases;
 use crate::model::weights::width_biases::WidthBiases;
 
@@ -68,7 +70,8 @@ pub enum Weights {
 
 impl ComponentFiles {
     /// The network in a diffusers component folder.
-    pub(super) fn of_folder(component: Component, folder: Folder) -> Self {
+    #[must_use]
+    pub fn of_folder(component: Component, folder: Folder) -> Self {
         Self { component, config: folder.file("config.json"), weights: Weights::Folder(folder) }
     }
 
@@ -91,8 +94,13 @@ impl ComponentFiles {
     /// What a prepared transformer's narrower layers add to their biases, if it is one.
     #[must_use]
     pub fn width_biases(&self) -> Option<File> {
+        self.beside(width_biases::FILE)
+    }
+
+    /// A file beside a transformer's weights.
+    fn beside(&self, name: &str) -> Option<File> {
         match (&self.weights, self.component) {
-            (Weights::Folder(folder), Component::Transformer) => folder.file(width_biases::FILE),
+            (Weights::Folder(folder), Component::Transformer) => folder.file(name),
             _ => None,
         }
     }
@@ -119,8 +127,9 @@ impl ComponentFiles {
         let config = self.config.as_ref().map(read).transpose()?;
         let checkpoint = self.open()?;
         let biases = self.width_biases().as_ref().map(WidthBiases::open).transpose()?;
+        let fp8 = self.beside(stored_fp8::FILE).as_ref().map(StoredFp8::open).transpose()?;
         let mut reader =
-            Reader::new(&checkpoint, self.component)?.with_width_biases(biases.as_ref());
+            Reader::new(&checkpoint, self.component)?.prepared(biases.as_ref(), fp8.as_ref());
         let config = config.map_or_else(|| infer(&reader), Ok)?;
         load(&mut reader, config)
     }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::plan::DoublePlan;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::FluxLayout;
+use crate::model::weights::stored_fp8::unit_names;
 use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
@@ -66,11 +67,12 @@ impl DoubleBlockWeights {
         let (img, txt) = (img?, txt?);
         let (d, mlp) = (layout.config.hidden_size(), layout.config.mlp_size());
         let in_units = layout.double_in_units(block);
+        let [v, hidden] = unit_names(block, layout.config.num_layers);
         let units = match in_units.is_empty() {
             true => None,
             false => Some(HostUnits {
-                v: reader.units(&[&img.qkv, &txt.qkv], 2 * d..3 * d)?,
-                mlp: reader.units(&[&img.mlp_up, &txt.mlp_up], 0..mlp)?,
+                v: reader.units(&[&img.qkv, &txt.qkv], 2 * d..3 * d, &v)?,
+                mlp: reader.units(&[&img.mlp_up, &txt.mlp_up], 0..mlp, &hidden)?,
             }),
         };
         Ok(Self {
@@ -118,14 +120,35 @@ impl StreamLinears {
             mlp_up: named(mlp_up),
             mlp_down: named(mlp_down),
         };
+        let needs = |form| layout.double(block, form);
         Ok(Self {
-            names,
             q_norm: reader.vector(&format!("{prefix}{q_norm}"), head)?,
             k_norm: reader.vector(&format!("{prefix}{k_norm}"), head)?,
-            qkv: reader.linear(&qkv.map(|name| part(name, d)), d)?,
-            out: reader.linear(&[part(out, d)], d)?,
-            mlp_up: reader.linear(&[part(mlp_up, mlp)], d)?,
-            mlp_down: reader.linear(&[part(mlp_down, d)], mlp)?,
+            qkv: reader.block_linear(
+                &qkv.map(|name| part(name, d)),
+                d,
+                &names.qkv,
+                &needs(DoublePlan::qkv_form),
+            )?,
+            out: reader.block_linear(
+                &[part(out, d)],
+                d,
+                &names.out,
+                &needs(DoublePlan::out_form),
+            )?,
+            mlp_up: reader.block_linear(
+                &[part(mlp_up, mlp)],
+                d,
+                &names.mlp_up,
+                &needs(DoublePlan::mlp_up_form),
+            )?,
+            mlp_down: reader.block_linear(
+                &[part(mlp_down, d)],
+                mlp,
+                &names.mlp_down,
+                &needs(DoublePlan::mlp_down_form),
+            )?,
+            names,
         })
     }
 

@@ -99,7 +99,7 @@ impl TensorSource for Counter {
         Ok(linear.into())
     }
 
-    fn units(&mut self, _linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
+    fn units(&mut self, _linears: &[&Linear], rows: Range<usize>, _name: &str) -> Result<Vec<f32>> {
         Ok(vec![1.0; rows.len()])
     }
 

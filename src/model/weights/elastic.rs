@@ -52,6 +52,12 @@ impl ElasticLinear {
         })
     }
 
+    /// The layer in the first form that is loaded.
+    #[must_use]
+    pub fn first(&self) -> Option<&Linear> {
+        self.forms.first().map(|(_, linear)| linear)
+    }
+
     /// `linear` in e4m3 alone; `inputs` are the units of its input's columns, if it has such.
     ///
     /// # Errors
@@ -74,11 +80,15 @@ impl ElasticLinear {
             // Names and shapes alone are checked: no forms are asked for.
             return Ok(Self { forms: vec![(*first, linear)] });
         }
-        let fp8 = match needs.has(Precision::Fp8) {
-            true => Some(quantized(&linear, inputs)?),
-            false => None,
+        let (bf16, fp8) = match (&linear.weight, needs.has(Precision::Fp8)) {
+            // As a prepared model stores it.
+            (Weight::Fp8(_), _) => (None, Some(linear)),
+            (_, true) => {
+                let fp8 = quantized(&linear, inputs)?;
+                (needs.has(Precision::Bf16).then_some(linear), Some(fp8))
+            }
+            (_, false) => (Some(linear), None),
         };
-        let bf16 = needs.has(Precision::Bf16).then_some(linear);
         let mut forms = Vec::new();
         for (precision, layer) in [(Precision::Bf16, bf16), (Precision::Fp8, fp8)] {
             let of_precision = |form: &&LayerForm| form.precision == precision;

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::device::Element;
 use crate::device::Tensor;
 use crate::error::Result;
+use crate::model::plan::Precision;
 use crate::model::weights::dtype;
 use crate::model::weights::dtype::Stored;
 use crate::model::weights::dtype::Target;
@@ -22,6 +23,7 @@ use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
 use crate::model::weights::tensor_source::placed;
 use crate::model::weights::tensor_source::rows;
+use crate::model::weights::units::units;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::gemm::Linear;
 use crate::ops::gemm::Weight;
@@ -109,6 +111,33 @@ impl TensorSource for Reader<'_> {
             }
         }
         ElasticLinear::of(linear, needs, inputs, missing)
+    }
+
+    /// From a prepared model's e4m3 where nothing else is needed of the layer.
+    fn block_linear(
+        &mut self,
+        parts: &[Part],
+        cols: usize,
+        layer: &str,
+        needs: &Needs,
+    ) -> Result<Linear> {
+        let Some(stored) = self.stored_fp8.filter(|_| !needs.has(Precision::Bf16)) else {
+            return self.linear(parts, cols);
+        };
+        let shape = [rows(parts), cols];
+        if self.checking {
+            stored.check(layer, shape)?;
+            return self.linear(parts, cols);
+        }
+        let weight = Weight::Fp8(stored.weight(&self.placement.device, layer, shape)?);
+        Ok(Linear { weight, bias: Some(self.bias(parts)?) })
+    }
+
+    fn units(&mut self, linears: &[&Linear], rows: Range<usize>, name: &str) -> Result<Vec<f32>> {
+        match self.stored_fp8 {
+            Some(stored) => stored.units(name, rows.len()),
+            None => units(linears, rows),
+        }
     }
 
     fn matrix(&mut self, parts: &[Part], cols: usize) -> Result<Weight> {

@@ -18,6 +18,7 @@ pub mod naming;
 pub mod offload;
 pub mod reader;
 pub(crate) mod shards;
+pub mod stored_fp8;
 pub(crate) mod synthetic;
 pub mod t5;
 pub mod tensor_source;

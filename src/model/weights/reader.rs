@@ -12,6 +12,7 @@ use crate::model::weights::dtype::WeightDtype;
 use crate::model::weights::naming;
 use crate::model::weights::naming::Component;
 use crate::model::weights::naming::View;
+use crate::model::weights::stored_fp8::StoredFp8;
 use crate::model::weights::tensor_source::Placement;
 use crate::model::weights::width_biases::WidthBiases;
 
@@ -26,6 +27,8 @@ pub struct Reader<'c> {
     pub(super) placement: Placement,
     /// What narrower layers add to their biases.
     pub(super) width_biases: Option<&'c WidthBiases>,
+    /// Layers in e4m3.
+    pub(super) stored_fp8: Option<&'c StoredFp8>,
     /// Check every name, dtype and shape, but convert nothing.
     pub(super) checking: bool,
 }
@@ -39,13 +42,27 @@ impl<'c> Reader<'c> {
         let views = naming::views(checkpoint, component)?;
         let placement = WeightDtype::F32.into();
         let used = HashSet::new();
-        let width_biases = None;
-        Ok(Self { checkpoint, component, views, used, placement, width_biases, checking: false })
+        let (width_biases, stored_fp8) = (None, None);
+        let checking = false;
+        Ok(Self {
+            checkpoint,
+            component,
+            views,
+            used,
+            placement,
+            width_biases,
+            stored_fp8,
+            checking,
+        })
     }
 
-    /// Takes what narrower layers add to their biases from a prepared model's.
-    pub(crate) fn with_width_biases(mut self, biases: Option<&'c WidthBiases>) -> Self {
-        self.width_biases = biases;
+    /// Takes what narrower layers add to their biases, and layers in e4m3, from a prepared model's files.
+    pub(crate) fn prepared(
+        mut self,
+        width_biases: Option<&'c WidthBiases>,
+        stored_fp8: Option<&'c StoredFp8>,
+    ) -> Self {
+        (self.width_biases, self.stored_fp8) = (width_biases, stored_fp8);
         self
     }
 

@@ -95,6 +95,17 @@ pub(crate) trait TensorSource {
         Ok(Linear { weight: self.matrix(parts, cols)?, bias: Some(self.bias(parts)?) })
     }
 
+    /// A linear layer of a block, called `layer`, of which `needs` will be made.
+    fn block_linear(
+        &mut self,
+        parts: &[Part],
+        cols: usize,
+        _layer: &str,
+        _needs: &Needs,
+    ) -> Result<Linear> {
+        self.linear(parts, cols)
+    }
+
     /// A linear layer `[N, K]`, called `layer`, in what is needed of it; `inputs` are its
     /// input's units.
     fn elastic(
@@ -108,8 +119,8 @@ pub(crate) trait TensorSource {
         ElasticLinear::of(linear, needs, inputs, |_| Ok(Vec::new()))
     }
 
-    /// The units of the outputs `rows` of layers that take turns.
-    fn units(&mut self, linears: &[&Linear], rows: Range<usize>) -> Result<Vec<f32>> {
+    /// The units, called `name`, of the outputs `rows` of layers that take turns.
+    fn units(&mut self, linears: &[&Linear], rows: Range<usize>, _name: &str) -> Result<Vec<f32>> {
         units(linears, rows)
     }
 

@@ -50,6 +50,12 @@ impl ElasticUnits {
         self.widths.iter().find(|(of, _)| of == sizes).map(|(_, units)| units)
     }
 
+    /// Those of the first width that is loaded.
+    #[must_use]
+    pub fn first(&self) -> Option<&Units> {
+        self.widths.first().map(|(_, units)| units)
+    }
+
     /// On the device of `near`.
     pub(super) fn placed(
         units: Option<&HostUnits>,

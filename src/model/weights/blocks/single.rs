@@ -6,6 +6,7 @@ use crate::model::plan::SinglePlan;
 use crate::model::weights::blocks::bound;
 use crate::model::weights::elastic::ElasticLinear;
 use crate::model::weights::elastic::FluxLayout;
+use crate::model::weights::stored_fp8::unit_names;
 use crate::model::weights::tensor_source::LayerName;
 use crate::model::weights::tensor_source::Part;
 use crate::model::weights::tensor_source::TensorSource;
@@ -42,36 +43,33 @@ impl SingleBlockWeights {
         let linear1 = linear1.map(|(module, rows)| Part::whole(name(module), rows));
         let q_norm = reader.vector(&name("attn.norm_q.weight"), head)?;
         let k_norm = reader.vector(&name("attn.norm_k.weight"), head)?;
-        let linear1 = reader.linear(&linear1, d)?;
-        let linear2 = reader.linear(&[Part::whole(name("proj_out"), d)], d + mlp)?;
+        let needs = |form| layout.single(block, form);
+        let (first, second) = (name("attn.to_q"), name("proj_out"));
+        let forms = [needs(SinglePlan::linear1_form), needs(SinglePlan::linear2_form)];
+        let linear1 = reader.block_linear(&linear1, d, &first, &forms[0])?;
+        let linear2 = [Part::whole(second.clone(), d)];
+        let linear2 = reader.block_linear(&linear2, d + mlp, &second, &forms[1])?;
+        let [v, hidden] = unit_names(config.num_layers + block, config.num_layers);
         let in_units = layout.single_in_units(block);
         let units = match in_units.is_empty() {
             true => None,
             false => Some(HostUnits {
-                v: reader.units(&[&linear1], 2 * d..3 * d)?,
-                mlp: reader.units(&[&linear1], 3 * d..3 * d + mlp)?,
+                v: reader.units(&[&linear1], 2 * d..3 * d, &v)?,
+                mlp: reader.units(&[&linear1], 3 * d..3 * d + mlp, &hidden)?,
             }),
         };
         let placed = ElasticUnits::placed(units.as_ref(), reader, &linear1, &in_units)?;
         let inputs = units.as_ref().map(|units| [units.attention(), units.mlp.clone()].concat());
-        let needs = |form| layout.single(block, form);
-        let (first, second) = (name("attn.to_q"), name("proj_out"));
         let layer = |name| LayerName { name, head_dim: head };
         Ok(Self {
             qk_bounds: [bound(&q_norm)?, bound(&k_norm)?],
             q_norm,
             k_norm,
-            linear1: reader.elastic(
-                linear1,
-                [3 * d + mlp, d],
-                &needs(SinglePlan::linear1_form),
-                None,
-                layer(&first),
-            )?,
+            linear1: reader.elastic(linear1, [3 * d + mlp, d], &forms[0], None, layer(&first))?,
             linear2: reader.elastic(
                 linear2,
                 [d, d + mlp],
-                &needs(SinglePlan::linear2_form),
+                &forms[1],
                 inputs.as_deref(),
                 layer(&second),
             )?,
