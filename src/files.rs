@@ -5,7 +5,8 @@
 #![expect(unsafe_code, reason = "mapping a file into memory")]
 #![expect(clippy::disallowed_methods, reason = "this is the place that the lint sends others to")]
 
-use std::collections::HashMap;
+mod tensors;
+
 use std::ffi::OsStr;
 use std::io;
 use std::io::Write;
@@ -14,10 +15,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use memmap2::Mmap;
-use safetensors::SafeTensorError;
 
 use crate::error::Error;
 use crate::error::Result;
+
+pub use tensors::write_safetensors;
 
 /// One file of the demo model: its path inside the model folder and its content.
 pub type Embedded = (&'static str, &'static [u8]);
@@ -222,40 +224,6 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<bool> {
         Err(error) => Err(error.error),
     };
     write().map_err(|source| Error::Write { path: path.into(), source })
-}
-
-/// Writes tensors, one after the other as they are asked for, so that nobody ever sees half a file.
-///
-/// # Errors
-/// [`Error::Write`] if the folder is missing or not writable, or the disk is full.
-pub fn write_safetensors<V: safetensors::View>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (String, V)>,
-    metadata: HashMap<String, String>,
-) -> Result<()> {
-    let partial = with_suffix(path, ".partial");
-    let metadata = Some(metadata).filter(|texts| !texts.is_empty());
-    let write = || {
-        // Made here, it is as readable as any new file; made there, its owner alone could read it.
-        std::fs::File::create(&partial)?;
-        match safetensors::serialize_to_file(tensors, metadata, &partial) {
-            Ok(()) => std::fs::rename(&partial, path),
-            Err(SafeTensorError::IoError(error)) => Err(error),
-            Err(error) => Err(io::Error::other(error)),
-        }
-    };
-    let written = write();
-    written.map_err(|source| {
-        // What is left of it is of no use; the error that led here matters more than one of removing.
-        let _ = std::fs::remove_file(&partial);
-        Error::Write { path: path.into(), source }
-    })
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Makes a folder and those above it.
