@@ -19,6 +19,7 @@ use memmap2::Mmap;
 use crate::error::Error;
 use crate::error::Result;
 
+pub use tensors::partial;
 pub use tensors::write_safetensors;
 
 /// One file of the demo model: its path inside the model folder and its content.

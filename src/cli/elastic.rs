@@ -24,12 +24,13 @@ use crate::cli::prompts;
 use crate::cli::stream;
 use crate::elastic::choice::Choice;
 use crate::elastic::file;
-use crate::error::Error;
 use crate::files;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::planner::Planned;
+use crate::pipeline::planner::check_bound;
 use crate::pipeline::widths::CALIBRATION_PROMPTS;
+use crate::pipeline::widths::check_new;
 
 /// Raised when a field of the document changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -48,10 +49,7 @@ pub(super) fn execute(args: ElasticArgs) -> Result<ExitCode> {
 
 fn prepare(args: PrepareArgs) -> Result<ExitCode> {
     let PrepareArgs { out, calibration, model } = args;
-    if out.exists() {
-        let reason = format!("expected a folder that is not there yet, found {}", out.display());
-        return Err(Error::Request { field: "out", reason }.into());
-    }
+    check_new(&out)?;
     output::check_folder(output::folder_of(&out))?;
     let requests = requests(&calibration)?;
     let mut engine = engine(&calibration, model, false)?;
@@ -66,10 +64,7 @@ fn prepare(args: PrepareArgs) -> Result<ExitCode> {
 
 fn plan(args: PlanArgs) -> Result<ExitCode> {
     let PlanArgs { max_loss, out, overwrite, name, json, calibration, model } = args;
-    if !(max_loss > 0.0 && max_loss < 1.0) {
-        let reason = format!("expected a number between 0 and 1, found {max_loss}");
-        return Err(Error::Request { field: "max-loss", reason }.into());
-    }
+    check_bound(f64::from(max_loss))?;
     output::check_file("out", &out, overwrite)?;
     let requests = requests(&calibration)?;
     let mut engine = engine(&calibration, model, true)?;

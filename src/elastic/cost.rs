@@ -60,12 +60,12 @@ mod tests {
     }
 
     #[test]
-    fn half_the_neurons_cost_less_than_half() {
-        let config = ModelSource::new("demo").resolve();
-        let Ok(config) = config.and_then(|files| files.flux_config()) else { return };
+    fn fewer_neurons_cost_less() {
+        let config =
+            ModelSource::new("synthetic:flux-dev").resolve().unwrap().flux_config().unwrap();
         let mut plan = BlockPlans::plain([config.num_layers, config.num_single_layers]);
-        let whole = cost(&config, &plan, 128);
-        plan.double.iter_mut().for_each(|block| block.width.mlp = Some(384));
-        assert!(cost(&config, &plan, 128) < whole);
+        let whole = cost(&config, &plan, 4608);
+        plan.double.iter_mut().for_each(|block| block.width.mlp = Some(6144));
+        assert!(cost(&config, &plan, 4608) < whole);
     }
 }

@@ -30,31 +30,41 @@ pub struct BlockOrder {
     pub neurons: Vec<Vec<usize>>,
 }
 
+impl BlockOrder {
+    /// The columns of the heads, in their order.
+    fn head_columns(&self, head_dim: usize) -> Vec<usize> {
+        self.heads.iter().flat_map(|head| head * head_dim..(head + 1) * head_dim).collect()
+    }
+}
+
 /// A layer that reads heads, neurons or both, and is corrected where some are left out.
 #[derive(Debug, Clone)]
 pub struct ReadingLayer {
     /// Its name in files, without `.weight`.
     pub name: String,
+    /// Its stream: text, then image of a double block, or the only one.
+    pub stream: usize,
     /// Whether its first columns are heads.
     pub heads: bool,
-    /// The stream whose neurons its further columns are, if any.
-    pub neurons: Option<usize>,
+    /// Whether its further columns are neurons.
+    pub neurons: bool,
 }
 
 /// The layers of a block that read heads and neurons; double blocks come first.
 #[must_use]
 pub fn reading_layers(block: usize, double_blocks: usize) -> Vec<ReadingLayer> {
-    let layer = |name: String, heads, neurons| ReadingLayer { name, heads, neurons };
+    let layer =
+        |name, stream, [heads, neurons]: [bool; 2]| ReadingLayer { name, stream, heads, neurons };
     if block >= double_blocks {
         let name = format!("single_transformer_blocks.{}.proj_out", block - double_blocks);
-        return vec![layer(name, true, Some(0))];
+        return vec![layer(name, 0, [true, true])];
     }
     let name = |name: &str| format!("transformer_blocks.{block}.{name}");
     vec![
-        layer(name("attn.to_add_out"), true, None),
-        layer(name("ff_context.net.2"), false, Some(0)),
-        layer(name("attn.to_out.0"), true, None),
-        layer(name("ff.net.2"), false, Some(1)),
+        layer(name("attn.to_add_out"), 0, [true, false]),
+        layer(name("ff_context.net.2"), 0, [false, true]),
+        layer(name("attn.to_out.0"), 1, [true, false]),
+        layer(name("ff.net.2"), 1, [false, true]),
     ]
 }
 
@@ -71,8 +81,7 @@ impl Moves {
         let head_dim = sizes.attention / sizes.heads;
         let mut moves = Self::default();
         for (block, order) in orders.iter().enumerate() {
-            let columns_of = |head: &usize| head * head_dim..(head + 1) * head_dim;
-            let heads: Vec<usize> = order.heads.iter().flat_map(columns_of).collect();
+            let heads = order.head_columns(head_dim);
             let (prefix, qkv, up): (_, &[&str], &[&str]) = if block < double_blocks {
                 let qkv = &["to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"];
                 let up = &["ff_context.net.0.proj", "ff.net.0.proj"];
@@ -91,7 +100,8 @@ impl Moves {
             for layer in reading_layers(block, double_blocks) {
                 let mut columns = if layer.heads { heads.clone() } else { Vec::new() };
                 let first = columns.len();
-                if let Some(neurons) = layer.neurons.and_then(|stream| order.neurons.get(stream)) {
+                if layer.neurons {
+                    let neurons = &order.neurons[layer.stream];
                     columns.extend(neurons.iter().map(|neuron| first + neuron));
                 }
                 moves.columns.insert(format!("{}.weight", layer.name), columns);
@@ -262,23 +272,23 @@ pub fn write_width_biases(
     let head_dim = sizes.attention / sizes.heads;
     let mut tables = Vec::new();
     for (block, (order, streams)) in orders.iter().zip(statistics).enumerate() {
-        for (index, layer) in reading_layers(block, double_blocks).into_iter().enumerate() {
+        for layer in reading_layers(block, double_blocks) {
             let weight = reader.to_f32(&format!("{}.weight", layer.name))?;
             let outputs = sizes.hidden;
             let inputs = weight.len() / outputs;
-            let stream = &streams[if block < double_blocks { index / 2 } else { 0 }];
+            let stream = &streams[layer.stream];
             let mut push = |name, columns: &[usize], means: &[f64], step| {
                 let values = table(&weight, inputs, columns, means, step);
                 tables.push((name, Table { shape: [values.len() / outputs, outputs], values }));
             };
             let heads = if layer.heads { sizes.attention } else { 0 };
             if layer.heads {
-                let columns_of = |head: &usize| head * head_dim..(head + 1) * head_dim;
-                let columns: Vec<usize> = order.heads.iter().flat_map(columns_of).collect();
+                let columns = order.head_columns(head_dim);
                 let means: Vec<f64> = columns.iter().map(|&column| stream.mean(column)).collect();
                 push(by_heads(&layer.name), &columns, &means, head_dim);
             }
-            if let Some(neurons) = layer.neurons.and_then(|stream| order.neurons.get(stream)) {
+            if layer.neurons {
+                let neurons = &order.neurons[layer.stream];
                 let columns: Vec<usize> = neurons.iter().map(|neuron| heads + neuron).collect();
                 let mean = |&neuron: &usize| stream.mean(sizes.attention + neuron);
                 let means: Vec<f64> = neurons.iter().map(mean).collect();

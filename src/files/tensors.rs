@@ -19,7 +19,7 @@ pub fn write_safetensors<V: safetensors::View>(
     tensors: impl IntoIterator<Item = (String, V)>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let partial = with_suffix(path, ".partial");
+    let partial = partial(path);
     let metadata = Some(metadata).filter(|texts| !texts.is_empty());
     let write = || {
         // As readable as any new file; what the crate makes, its owner alone can read.
@@ -39,9 +39,11 @@ pub fn write_safetensors<V: safetensors::View>(
     })
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Where a file or folder is until it is whole.
+#[must_use]
+pub fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
+    name.push(".partial");
     name.into()
 }
 

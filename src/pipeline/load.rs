@@ -195,7 +195,8 @@ fn example_prompt(elastic: Option<&File>) -> Result<String> {
     Ok(named.unwrap_or_else(|| EXAMPLE_PROMPT.to_owned()))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(file: &File) -> Result<T> {
+/// What a JSON file says.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(file: &File) -> Result<T> {
     serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
         path: file.path().to_owned(),
         reason: format!("expected JSON: {error}"),

@@ -51,6 +51,18 @@ pub struct Planned {
     pub built_in: Vec<(Mode, f64, f64)>,
 }
 
+/// Refuses a bound that is none, before anything is loaded for it.
+///
+/// # Errors
+/// [`Error::Request`].
+pub fn check_bound(max_loss: f64) -> Result<()> {
+    if max_loss > 0.0 && max_loss < 1.0 {
+        return Ok(());
+    }
+    let reason = format!("expected a number between 0 and 1, found {max_loss}");
+    Err(Error::Request { field: "max-loss", reason })
+}
+
 impl Engine {
     /// The fastest plan whose velocities differ from those of full width in bf16 by at most `max_loss`
     /// (relative L2, over steps of `requests`). The engine must have been built with
@@ -65,10 +77,7 @@ impl Engine {
         requests: &[Request],
         progress: Progress<'_>,
     ) -> Result<Planned> {
-        if !(max_loss > 0.0 && max_loss < 1.0) {
-            let reason = format!("expected a number between 0 and 1, found {max_loss}");
-            return Err(Error::Request { field: "max-loss", reason });
-        }
+        check_bound(max_loss)?;
         let config = self.components.flux.config.clone();
         let blocks = [config.num_layers, config.num_single_layers];
         let offer = offer(&self.components.device, &self.files, &config)?;

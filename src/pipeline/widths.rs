@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -36,6 +35,7 @@ use crate::model::weights::width_biases;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
+use crate::pipeline::load::parse;
 
 /// Prompts for calibration where the user gives none: things, scenes and styles, in words that the demo
 /// model knows too.
@@ -71,6 +71,18 @@ pub(super) fn report(progress: Progress<'_>, done: usize, of: usize) -> Result<(
     }
 }
 
+/// Refuses a folder that is there, before anything is loaded for it.
+///
+/// # Errors
+/// [`Error::Request`].
+pub fn check_new(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let reason = format!("expected a folder that is not there yet, found {}", out.display());
+    Err(Error::Request { field: "out", reason })
+}
+
 impl Engine {
     /// Writes the model into folder `out`, which must not exist, with the heads and neurons of every block
     /// sorted by their importance for `requests`, and what narrower layers add to their biases. The engine's
@@ -85,11 +97,7 @@ impl Engine {
         out: &Path,
         progress: Progress<'_>,
     ) -> Result<()> {
-        if out.exists() {
-            let reason =
-                format!("expected a folder that is not there yet, found {}", out.display());
-            return Err(Error::Request { field: "out", reason });
-        }
+        check_new(out)?;
         let folders = self.other_folders()?;
         let sizes = BlockSizes::full(&self.components.flux.config);
         let mut statistics = self.new_statistics(sizes);
@@ -102,7 +110,7 @@ impl Engine {
             })?;
         }
         report(progress, requests.len(), requests.len() + 1)?;
-        let partial = partial(out);
+        let partial = files::partial(out);
         files::create_folder(&partial)?;
         let written = self.write_prepared(&partial, &folders, &statistics, requests.len());
         match written.and_then(|()| files::rename(&partial, out)) {
@@ -221,13 +229,6 @@ impl Engine {
     }
 }
 
-/// Where the model is until it is whole.
-fn partial(out: &Path) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
 /// Counts what a block left in its buffers; of a double block text rows come first.
 fn count(streams: &mut [ColumnStatistics], txt_len: usize, scratch: &Scratch) -> Result<()> {
     let both = scratch.attention_mlp.act.to_host()?;
@@ -260,13 +261,12 @@ fn orders(
             .iter()
             .map(|statistics| Reads { statistics, lengths: vec![0.0; sizes.attention + sizes.mlp] })
             .collect();
-        for (index, layer) in reading_layers(block, double_blocks).into_iter().enumerate() {
+        for layer in reading_layers(block, double_blocks) {
             let weight = reader.to_f32(&format!("{}.weight", layer.name))?;
-            let stream = if block < double_blocks { index / 2 } else { 0 };
             let first = if layer.heads { 0 } else { sizes.attention };
             let inputs = weight.len() / sizes.hidden;
             for row in weight.chunks_exact(inputs) {
-                let lengths = &mut reads[stream].lengths[first..first + inputs];
+                let lengths = &mut reads[layer.stream].lengths[first..first + inputs];
                 for (length, &weight) in lengths.iter_mut().zip(row) {
                     *length += f64::from(weight).powi(2);
                 }
@@ -286,10 +286,7 @@ pub(super) fn has_widths(transformer: &ComponentFiles, elastic: Option<&File>) -
         return Ok(true);
     }
     let Some(elastic) = elastic else { return Ok(false) };
-    let document: serde_json::Value = serde_json::from_str(&elastic.text()?).map_err(|error| {
-        Error::Format { path: elastic.path().to_owned(), reason: format!("expected JSON: {error}") }
-    })?;
-    Ok(document.get("trained_widths").is_some())
+    Ok(parse::<serde_json::Value>(elastic)?.get("trained_widths").is_some())
 }
 
 #[cfg(test)]
