@@ -56,7 +56,7 @@ static_assert(offsetof(Conv2dSm90Params, reserved) == 1068, "mirrored by the lau
 constexpr int PATCH_WIDTH = 16;
 
 // A convolution as the frame runs it: row r of patch p is row p * ROWS + r of the product.
-template <int ROWS> class ConvolutionProblem {
+template <int ROWS> class ConvolutionProblem : public WholeWeight {
     const Conv2dSm90Params &params;
 
     struct Pixel {

@@ -51,9 +51,12 @@ struct GemmParams {
     __nv_bfloat16 *difference; // [rows, columns], row stride difference_stride; no other operand
     const __nv_bfloat16 *from; // [rows, columns], row stride from_stride; is not `out`
     int32_t from_stride;
+    // What follows is read by every entry.
+    int32_t gap_at;   // columns of W from there on lie `gap` further; both are multiples of 8
+    int32_t gap;      // 0: none is left out
     int32_t reserved; // 0
 };
-static_assert(sizeof(GemmParams) == 152, "mirrored by the launcher");
+static_assert(sizeof(GemmParams) == 160, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, out) == 0, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, a) == 8, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, residual) == 16, "mirrored by the launcher");
@@ -77,7 +80,9 @@ static_assert(offsetof(GemmParams, difference_stride) == 124, "mirrored by the l
 static_assert(offsetof(GemmParams, difference) == 128, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, from) == 136, "mirrored by the launcher");
 static_assert(offsetof(GemmParams, from_stride) == 144, "mirrored by the launcher");
-static_assert(offsetof(GemmParams, reserved) == 148, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, gap_at) == 148, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, gap) == 152, "mirrored by the launcher");
+static_assert(offsetof(GemmParams, reserved) == 156, "mirrored by the launcher");
 
 // Finishes eight columns of a row: `values` become what is stored, before its rounding.
 template <Activation ACTIVATION> class LinearEpilogue {

@@ -49,8 +49,10 @@ struct GemmFp8Params {
     int32_t gate_stride;
     int32_t gate_column[2]; // first column in gate_table per segment; negative: no gate
     int32_t raster_rows;    // row tiles that share a sweep over the columns, at least 1
+    int32_t gap_at; // columns of W from there on lie `gap` further; both are multiples of 16
+    int32_t gap;    // 0: none is left out
 };
-static_assert(sizeof(GemmFp8Params) == 152, "mirrored by the launcher");
+static_assert(sizeof(GemmFp8Params) == 160, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Params, out) == 0, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Params, a) == 8, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Params, residual) == 16, "mirrored by the launcher");
@@ -72,6 +74,8 @@ static_assert(offsetof(GemmFp8Params, weight_stride) == 132, "mirrored by the la
 static_assert(offsetof(GemmFp8Params, gate_stride) == 136, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Params, gate_column) == 140, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Params, raster_rows) == 148, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Params, gap_at) == 152, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Params, gap) == 156, "mirrored by the launcher");
 
 // What both kinds do with eight columns of a row: `factor` is the weight's scale.
 class ScaledEpilogue {

@@ -50,7 +50,9 @@ struct GemmFp8Sm90Params {
     int32_t gate_column[2]; // first column in gate_table per segment; negative: no gate
     int32_t raster_rows;    // cluster tiles that share a sweep over the columns, at least 1
     int32_t has_residual;   // not 0: `residual` is read; ignored by kind gelu
-    int32_t reserved[5];    // 0
+    int32_t gap_at;         // columns of W from there on lie `gap` further: a multiple of a slab
+    int32_t gap;            // 0: none is left out
+    int32_t reserved[3];    // 0
 };
 static_assert(sizeof(GemmFp8Sm90Params) == 1152, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, a) == 0, "mirrored by the launcher");
@@ -70,25 +72,15 @@ static_assert(offsetof(GemmFp8Sm90Params, gate_stride) == 1112, "mirrored by the
 static_assert(offsetof(GemmFp8Sm90Params, gate_column) == 1116, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, raster_rows) == 1124, "mirrored by the launcher");
 static_assert(offsetof(GemmFp8Sm90Params, has_residual) == 1128, "mirrored by the launcher");
-static_assert(offsetof(GemmFp8Sm90Params, reserved) == 1132, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, gap_at) == 1132, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, gap) == 1136, "mirrored by the launcher");
+static_assert(offsetof(GemmFp8Sm90Params, reserved) == 1140, "mirrored by the launcher");
 
 // A linear layer to bf16 as the frame runs it.
-class LinearFp8Problem : public MatrixCopies<GemmFp8Sm90Params> {
-    const __nv_bfloat16 *gates; // of this step
-
+class LinearFp8Problem : public LinearCopies<GemmFp8Sm90Params> {
   public:
     __device__ __forceinline__ explicit LinearFp8Problem(const GemmFp8Sm90Params &params)
-        : MatrixCopies(params), gates(nullptr) {
-        if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
-            gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
-        }
-    }
-
-    __device__ __forceinline__ bool has_residual() const { return params.has_residual != 0; }
-    __device__ __forceinline__ void load_residual(uint32_t shared, uint32_t barrier, int segment,
-                                                  int row, int column) const {
-        load_box(shared, params.residual[segment], barrier, row, column);
-    }
+        : LinearCopies(params) {}
 
     // Rows behind a segment's end are never stored.
     __device__ __forceinline__ float row_scale(int segment, int row) const {

@@ -31,7 +31,7 @@ struct GemmQkvParams {
     __nv_bfloat16 *mlp;             // [rows, mlp_width], row stride mlp_stride; or null
     const __nv_bfloat16 *a;         // [rows, k], row stride a_stride
     const __nv_bfloat16 *weight[2]; // [all rows of W, k] per segment, row stride weight_stride
-    const float *bias[2];           // [all rows of W] per segment; or null
+    const float *bias[2];           // [3 heads head_dim + mlp_width] per segment; or null
     const float *q_norm[2];         // [head_dim] per segment
     const float *k_norm[2];         // [head_dim] per segment
     const float *rope;              // [rows, head_dim / 2, 2]: cos, sin
@@ -88,7 +88,7 @@ class PartEpilogue {
           column_inside(column < columns.width), round(params.round_like_diffusers != 0), bias{} {
         const float *const all = params.bias[at.segment];
         if (all != nullptr && column_inside) {
-            load_8(bias, all + params.part_row[part] + column);
+            load_8(bias, all + part * params.heads * params.head_dim + column);
         }
     }
 

@@ -28,9 +28,9 @@ namespace flux_rt {
 struct GemmQkvFp8Params {
     __nv_bfloat16 *qkv;           // [rows, 3, heads, head_dim], contiguous
     const uint8_t *a;             // [rows, k], row stride a_stride
-    const uint8_t *weight[2];     // [3 heads head_dim, k] per segment, row stride weight_stride
+    const uint8_t *weight[2];     // [rows of W, k] per segment, row stride weight_stride
     const float *row_scale;       // [rows], of a
-    const float *weight_scale[2]; // [3 heads head_dim] per segment
+    const float *weight_scale[2]; // [rows of W] per segment
     const float *bias[2];         // [3 heads head_dim] per segment; or null
     const float *q_norm[2];       // [head_dim] per segment
     const float *k_norm[2];       // [head_dim] per segment
@@ -44,7 +44,7 @@ struct GemmQkvFp8Params {
     int32_t head_dim;
     int32_t raster_rows; // row tiles that share a sweep over the columns, at least 1
     float eps;           // of the RMSNorm
-    int32_t reserved;    // 0
+    int32_t part_rows;   // rows of W of q, of k and of v, a multiple of 4
 };
 static_assert(sizeof(GemmQkvFp8Params) == 152, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Params, qkv) == 0, "mirrored by the launcher");
@@ -65,7 +65,7 @@ static_assert(offsetof(GemmQkvFp8Params, heads) == 132, "mirrored by the launche
 static_assert(offsetof(GemmQkvFp8Params, head_dim) == 136, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Params, raster_rows) == 140, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Params, eps) == 144, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Params, reserved) == 148, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Params, part_rows) == 148, "mirrored by the launcher");
 
 // Eight columns of q, k or v.
 class HeadFp8Epilogue {
@@ -89,7 +89,7 @@ class HeadFp8Epilogue {
           column_inside(column < columns.width), factor{}, bias{}, norm{} {
         const int segment = at.segment, of_all = part * columns.width + column;
         if (column_inside) {
-            load_8(factor, params.weight_scale[segment] + of_all);
+            load_8(factor, params.weight_scale[segment] + part * params.part_rows + column);
             if (params.bias[segment] != nullptr) {
                 load_8(bias, params.bias[segment] + of_all);
             }
@@ -140,7 +140,7 @@ template <class Tile> __device__ __forceinline__ void gemm_qkv_fp8(const GemmQkv
     const TilePosition at = tile_position<Tile>(blockIdx.x, {params.rows, params.split},
                                                 3 * tiles(width, Tile::N), params.raster_rows);
     const PartColumns columns = part_columns<Tile>(width, 0, at.tile_n);
-    const int weight_row = columns.part * width + columns.first;
+    const int weight_row = columns.part * params.part_rows + columns.first;
 
     MatrixLoader<Tile, Tile::M> a(params.a + static_cast<int64_t>(at.row) * params.a_stride,
                                   params.a_stride, at.row_end - at.row, params.k);

@@ -17,6 +17,7 @@
 #include "common/hopper/scaled_epilogue.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/tile.cuh"
+#include "common/qkv_part.cuh"
 
 #include <cstddef>
 #include <cstdint>
@@ -32,12 +33,12 @@ namespace flux_rt {
 // of 128 or rows[1] is 0; else keys from rows[0] + ceil(rows[1] / 256) * 256 on stay as they were.
 struct GemmQkvFp8Sm90Params {
     TensorMap a[2];            // [rows, k] e4m3, boxes of 128 columns x 128 rows, 128-byte swizzle
-    TensorMap weight[2];       // [columns, k] e4m3, 128 x 128, 128-byte swizzle
+    TensorMap weight[2];       // [rows of W, k] e4m3, 128 x 128, 128-byte swizzle
     TensorMap out[2];          // [rows, columns] bf16, 64 x 64, 128-byte swizzle; of the bf16 entry
     TensorMap qk[2];           // [rows, 2 * part] e4m3, 128 x 64, 128-byte swizzle; of the other
     TensorMap v[2];            // [part, keys] e4m3, row stride Sp, 64 x 128, 64-byte swizzle; as qk
     const float *row_scale[2]; // [rows] per segment
-    const float *weight_scale[2]; // [columns] per segment
+    const float *weight_scale[2]; // [rows of W] per segment
     const float *bias[2];         // [columns] per segment; or null
     const float *q_norm[2];       // [128] per segment, aligned to 8 bytes
     const float *k_norm[2];       // [128] per segment, aligned to 8 bytes
@@ -50,7 +51,8 @@ struct GemmQkvFp8Sm90Params {
     int32_t raster_rows;  // cluster tiles that share a sweep over the columns, at least 1
     float eps;            // of the RMSNorm
     float inverse[2];     // of the scales of q and k
-    int32_t reserved[15]; // 0
+    int32_t part_rows;    // rows of W of q, of k and of v: the first `part` of each are taken
+    int32_t reserved[14]; // 0
 };
 static_assert(sizeof(GemmQkvFp8Sm90Params) == 1472, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, a) == 0, "mirrored by the launcher");
@@ -72,7 +74,8 @@ static_assert(offsetof(GemmQkvFp8Sm90Params, k) == 1392, "mirrored by the launch
 static_assert(offsetof(GemmQkvFp8Sm90Params, raster_rows) == 1396, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, eps) == 1400, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvFp8Sm90Params, inverse) == 1404, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvFp8Sm90Params, reserved) == 1412, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, part_rows) == 1412, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvFp8Sm90Params, reserved) == 1416, "mirrored by the launcher");
 
 // Sums of e4m3 products: q and k. The pairs' factor is the weight's scale, and shared memory is
 // full, so the weights of the norm come from global memory, like the angles: 512 bytes that all
@@ -123,6 +126,10 @@ template <QkvOut OUT> class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Pa
     __device__ __forceinline__ explicit QkvFp8Problem(const GemmQkvFp8Sm90Params &params)
         : MatrixCopies(params) {}
 
+    __device__ __forceinline__ int weight_row(int column) const {
+        return qkv_weight_row(column, params.part, params.part_rows);
+    }
+
     __device__ __forceinline__ bool has_residual() const { return false; }
     __device__ __forceinline__ void load_residual(uint32_t, uint32_t, int, int, int) const {}
 
@@ -150,9 +157,10 @@ template <QkvOut OUT> class QkvFp8Problem : public MatrixCopies<GemmQkvFp8Sm90Pa
         if (column >= params.columns) {
             return loaded;
         }
+        const int row = weight_row(column);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            loaded.factor[i] = scale[column + i];
+            loaded.factor[i] = scale[row + i];
             loaded.bias[i] = bias != nullptr ? bias[column + i] : 0.0f;
         }
         if (OUT == QkvOut::E4M3 && column >= v_column()) {

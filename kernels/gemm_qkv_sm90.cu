@@ -14,6 +14,7 @@
 #include "common/hopper/qkv_epilogue.cuh"
 #include "common/hopper/tensor_map.cuh"
 #include "common/hopper/tile.cuh"
+#include "common/qkv_part.cuh"
 
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +25,7 @@ namespace flux_rt {
 // columns. Heads have 128 columns.
 struct GemmQkvSm90Params {
     TensorMap a[2];         // [rows, k], boxes of 64 columns x 128 rows, 128-byte swizzle
-    TensorMap weight[2];    // [columns, k], 64 x 128, 128-byte swizzle
+    TensorMap weight[2];    // [rows of W, k], 64 x 128, 128-byte swizzle
     TensorMap out[2];       // [rows, columns], 64 x 64, 128-byte swizzle
     const float *bias[2];   // [columns] per segment; or null
     const float *q_norm[2]; // [128] per segment
@@ -36,7 +37,7 @@ struct GemmQkvSm90Params {
     int32_t k;
     int32_t raster_rows; // cluster tiles that share a sweep over the columns, at least 1
     float eps;           // of the RMSNorm
-    int32_t reserved;    // 0
+    int32_t part_rows;   // rows of W of q, of k and of v: the first `part` of each are taken
 };
 static_assert(sizeof(GemmQkvSm90Params) == 896, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, a) == 0, "mirrored by the launcher");
@@ -52,7 +53,7 @@ static_assert(offsetof(GemmQkvSm90Params, part) == 836, "mirrored by the launche
 static_assert(offsetof(GemmQkvSm90Params, k) == 840, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, raster_rows) == 844, "mirrored by the launcher");
 static_assert(offsetof(GemmQkvSm90Params, eps) == 848, "mirrored by the launcher");
-static_assert(offsetof(GemmQkvSm90Params, reserved) == 852, "mirrored by the launcher");
+static_assert(offsetof(GemmQkvSm90Params, part_rows) == 852, "mirrored by the launcher");
 
 // Sums of bf16 products, and norms whose weights are the pairs' factor: q and k.
 struct BiasSource {
@@ -72,6 +73,10 @@ class QkvProblem : public MatrixCopies<GemmQkvSm90Params> {
   public:
     __device__ __forceinline__ explicit QkvProblem(const GemmQkvSm90Params &params)
         : MatrixCopies(params) {}
+
+    __device__ __forceinline__ int weight_row(int column) const {
+        return qkv_weight_row(column, params.part, params.part_rows);
+    }
 
     __device__ __forceinline__ bool has_residual() const { return false; }
     __device__ __forceinline__ void load_residual(uint32_t, uint32_t, int, int, int) const {}

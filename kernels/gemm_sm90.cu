@@ -46,7 +46,9 @@ struct GemmSm90Params {
     int32_t raster_rows;          // cluster tiles that share a sweep over the columns, at least 1
     int32_t has_residual;         // not 0: `residual` is read
     int32_t round_like_diffusers; // not 0: round to bf16 wherever PyTorch's bf16 tensors do
-    int32_t reserved[6];          // 0
+    int32_t gap_at;      // columns of W from there on lie `gap` further: a multiple of a slab
+    int32_t gap;         // 0: none is left out
+    int32_t reserved[4]; // 0
 };
 static_assert(sizeof(GemmSm90Params) == 1152, "mirrored by the launcher");
 static_assert(offsetof(GemmSm90Params, a) == 0, "mirrored by the launcher");
@@ -64,25 +66,15 @@ static_assert(offsetof(GemmSm90Params, gate_column) == 1076, "mirrored by the la
 static_assert(offsetof(GemmSm90Params, raster_rows) == 1084, "mirrored by the launcher");
 static_assert(offsetof(GemmSm90Params, has_residual) == 1088, "mirrored by the launcher");
 static_assert(offsetof(GemmSm90Params, round_like_diffusers) == 1092, "mirrored by the launcher");
-static_assert(offsetof(GemmSm90Params, reserved) == 1096, "mirrored by the launcher");
+static_assert(offsetof(GemmSm90Params, gap_at) == 1096, "mirrored by the launcher");
+static_assert(offsetof(GemmSm90Params, gap) == 1100, "mirrored by the launcher");
+static_assert(offsetof(GemmSm90Params, reserved) == 1104, "mirrored by the launcher");
 
 // A linear layer as the frame runs it.
-template <Activation ACTIVATION> class LinearProblem : public MatrixCopies<GemmSm90Params> {
-    const __nv_bfloat16 *gates; // of this step
-
+template <Activation ACTIVATION> class LinearProblem : public LinearCopies<GemmSm90Params> {
   public:
     __device__ __forceinline__ explicit LinearProblem(const GemmSm90Params &params)
-        : MatrixCopies(params), gates(nullptr) {
-        if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
-            gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
-        }
-    }
-
-    __device__ __forceinline__ bool has_residual() const { return params.has_residual != 0; }
-    __device__ __forceinline__ void load_residual(uint32_t shared, uint32_t barrier, int segment,
-                                                  int row, int column) const {
-        load_box(shared, params.residual[segment], barrier, row, column);
-    }
+        : LinearCopies(params) {}
 
     // Where a segment has no bias or no gate, zeros and ones.
     __device__ __forceinline__ ColumnPair column_pair(int segment, int column) const {

@@ -19,9 +19,9 @@ __device__ __forceinline__ void linear_block(const Params &params) {
 
     MatrixLoader<Tile, Tile::M> a(params.a + static_cast<int64_t>(at.row) * params.a_stride,
                                   params.a_stride, at.row_end - at.row, params.k);
-    MatrixLoader<Tile, Tile::N> b(params.weight[at.segment] +
-                                      static_cast<int64_t>(first_column) * params.weight_stride,
-                                  params.weight_stride, params.columns - first_column, params.k);
+    MatrixLoader<Tile, Tile::N> b(
+        params.weight[at.segment] + static_cast<int64_t>(first_column) * params.weight_stride,
+        params.weight_stride, params.columns - first_column, params.k, {params.gap_at, params.gap});
     Sums<Tile> sums;
     multiply<Tile>(sums, a, b, tiles(params.k, Tile::K));
 

@@ -33,8 +33,14 @@ template <class Tile, int ROWS> struct ChunkMap {
     }
 };
 
+// Columns of a matrix that a product leaves out: what it takes from column `at` on lies `by`
+// further.
+struct Gap {
+    int at, by;
+};
+
 // Loads slab after slab of ROWS rows of a row-major matrix; rows from `row_count` and columns from
-// `k` on are zeros. `k` is a multiple of a chunk's columns, rows are 16-byte aligned.
+// `k` on are zeros. `k` and a gap are multiples of a chunk's columns, rows are 16-byte aligned.
 template <class Tile, int ROWS> class MatrixLoader {
     using Map = ChunkMap<Tile, ROWS>;
     using Element = typename Tile::Element;
@@ -43,14 +49,16 @@ template <class Tile, int ROWS> class MatrixLoader {
     int row_step;
     uint32_t valid_rows;
     int columns_left;
+    int left_at_gap, gap;
 
   public:
     __device__ __forceinline__ MatrixLoader(const Element *first_row, int row_stride, int row_count,
-                                            int k)
+                                            int k, Gap gap = {0, 0})
         : source(first_row + static_cast<int64_t>(Map::row()) * row_stride +
                  Map::chunk() * Map::CHUNK_COLUMNS),
           row_step(Map::ROW_STEP * row_stride), valid_rows(0),
-          columns_left(k - Map::chunk() * Map::CHUNK_COLUMNS) {
+          columns_left(k - Map::chunk() * Map::CHUNK_COLUMNS), left_at_gap(k - gap.at),
+          gap(gap.by) {
 #pragma unroll
         for (int i = 0; i < Map::COUNT; ++i) {
             const bool valid = Map::row() + i * Map::ROW_STEP < row_count;
@@ -61,10 +69,11 @@ template <class Tile, int ROWS> class MatrixLoader {
     // Copies the next slab to the tile at shared address `tile`.
     __device__ __forceinline__ void load(uint32_t tile) {
         const uint32_t valid = columns_left > 0 ? valid_rows : 0;
+        const Element *const from = source + (columns_left <= left_at_gap ? gap : 0);
 #pragma unroll
         for (int i = 0; i < Map::COUNT; ++i) {
             cp_async_16(tile + Map::shared_offset() + i * Map::SHARED_STEP,
-                        source + static_cast<int64_t>(i) * row_step, (valid >> i) & 1);
+                        from + static_cast<int64_t>(i) * row_step, (valid >> i) & 1);
         }
         source += Tile::K;
         columns_left -= Tile::K;

@@ -24,6 +24,12 @@ __device__ __forceinline__ PartColumns part_columns(int width, int mlp_width, in
     return {MLP, (tile_n - 3 * part_tiles) * Tile::N, mlp_width};
 }
 
+// The row of W that makes column `column` of q, k and v, which have `width` columns each; W has
+// `rows` rows for each, of which a narrower layer takes the first.
+__device__ __forceinline__ int qkv_weight_row(int column, int width, int rows) {
+    return column + ((column >= width) + (column >= 2 * width)) * (rows - width);
+}
+
 // RMSNorm over the head, in f32; the head's columns lie in head_dim / 8 neighbouring lanes, all of
 // which call.
 __device__ __forceinline__ void normalize_head(float (&values)[8], const float (&weight)[8],

@@ -83,10 +83,8 @@ pub struct Offer {
     pub linears: bool,
     /// Attention in fp8.
     pub attention: bool,
-    /// Fewer neurons.
-    pub mlp: bool,
-    /// Fewer heads.
-    pub heads: bool,
+    /// Fewer neurons and heads.
+    pub widths: bool,
 }
 
 impl Offer {
@@ -108,10 +106,8 @@ impl Offer {
             single.push(first);
         }
         for ladders in [&mut double, &mut single] {
-            if self.mlp {
+            if self.widths {
                 ladders.push(neurons());
-            }
-            if self.heads {
                 ladders.push(heads());
             }
         }
@@ -121,13 +117,13 @@ impl Offer {
     /// Plans that together need every form of every layer that a choice may need.
     #[must_use]
     pub fn plans(&self, config: &FluxConfig) -> Vec<BlockPlans> {
-        let widths = |offered: bool, widths: Vec<usize>| {
-            let narrow = widths.into_iter().filter(|_| offered).map(Some);
+        let widths = |widths: Vec<usize>| {
+            let narrow = widths.into_iter().filter(|_| self.widths).map(Some);
             [None].into_iter().chain(narrow).collect::<Vec<_>>()
         };
         let mut plans = Vec::new();
-        for heads in widths(self.heads, head_counts(config)) {
-            for mlp in widths(self.mlp, mlp_widths(config)) {
+        for heads in widths(head_counts(config)) {
+            for mlp in widths(mlp_widths(config)) {
                 let mut plan = BlockPlans::plain([config.num_layers, config.num_single_layers]);
                 let width = Width { heads, mlp };
                 plan.double.iter_mut().for_each(|block| block.width = width);
@@ -135,7 +131,7 @@ impl Offer {
                 plans.push(plan.clone());
                 if self.linears {
                     let blocks = config.num_layers + config.num_single_layers;
-                    let ladders = Self { mlp: false, heads: false, ..*self }.ladders(config);
+                    let ladders = Self { widths: false, ..*self }.ladders(config);
                     for block in 0..blocks {
                         let of_kind = &ladders[usize::from(block >= config.num_layers)];
                         of_kind.iter().flatten().for_each(|change| change.apply(&mut plan, block));
@@ -155,10 +151,12 @@ fn mlp_widths(config: &FluxConfig) -> Vec<usize> {
     narrower(steps.into(), all)
 }
 
-/// Seven, six and four eighths of the heads.
+/// Seven, six and four eighths of the heads; whole pairs where there are such, as the tiles of Hopper's
+/// kernels hold.
 fn head_counts(config: &FluxConfig) -> Vec<usize> {
     let all = config.num_attention_heads;
-    narrower([7, 6, 4].map(|eighths| all * eighths / 8).into(), all)
+    let unit = if all.is_multiple_of(2) { 2 } else { 1 };
+    narrower([7, 6, 4].map(|eighths| all * eighths / 8 / unit * unit).into(), all)
 }
 
 /// Those below `all`, each once.
@@ -183,24 +181,54 @@ pub struct Choice {
     pub gain: f64,
 }
 
+impl Choice {
+    /// Whether a plan makes it.
+    #[must_use]
+    pub fn is_made_in(&self, plans: &BlockPlans) -> bool {
+        let mut with = plans.clone();
+        self.change.apply(&mut with, self.block);
+        with == *plans
+    }
+}
+
+/// A choice with those that it asks for and that are not taken yet.
+struct Bundle {
+    choices: Vec<usize>,
+    loss: f64,
+    gain: f64,
+}
+
+impl Bundle {
+    fn of(choices: &[Choice], taken: &[bool], last: usize) -> Self {
+        let needed = |index: &usize| choices[*index].needs;
+        let chain = std::iter::successors(Some(last), needed).take_while(|index| !taken[*index]);
+        let mut bundle = Self { choices: chain.collect(), loss: 0.0, gain: 0.0 };
+        for &index in &bundle.choices {
+            bundle.loss += choices[index].loss;
+            bundle.gain += choices[index].gain;
+        }
+        bundle
+    }
+
+    fn worth(&self) -> f64 {
+        self.gain / self.loss.max(1e-12)
+    }
+}
+
 /// The choices that save most time while their losses together stay within `budget`: those first whose loss
-/// buys most.
+/// buys most, alone or with the ones that they ask for.
 #[must_use]
 pub fn choose(choices: &[Choice], budget: f64) -> Vec<bool> {
     let mut taken = vec![false; choices.len()];
     let mut left = budget;
     loop {
-        let open = choices.iter().enumerate().filter(|(index, choice)| {
-            !taken[*index]
-                && choice.gain > 0.0
-                && choice.loss <= left
-                && choice.needs.is_none_or(|needs| taken[needs])
-        });
-        let worth = |choice: &Choice| choice.gain / choice.loss.max(1e-12);
-        let best = open.max_by(|(_, a), (_, b)| worth(a).total_cmp(&worth(b)));
-        let Some((index, choice)) = best else { return taken };
-        taken[index] = true;
-        left -= choice.loss;
+        let open = (0..choices.len()).filter(|&index| !taken[index]);
+        let bundles = open.map(|index| Bundle::of(choices, &taken, index));
+        let bundles = bundles.filter(|bundle| bundle.gain > 0.0 && bundle.loss <= left);
+        let best = bundles.max_by(|a, b| a.worth().total_cmp(&b.worth()));
+        let Some(bundle) = best else { return taken };
+        bundle.choices.iter().for_each(|&index| taken[index] = true);
+        left -= bundle.loss;
     }
 }
 
@@ -233,12 +261,14 @@ mod tests {
         }
     }
 
-    const ALL: Offer = Offer { linears: true, attention: true, mlp: true, heads: true };
+    const ALL: Offer = Offer { linears: true, attention: true, widths: true };
 
     #[test]
     fn widths_are_whole_steps() {
         assert_eq!(mlp_widths(&config()), [640, 512, 384]);
         assert_eq!(head_counts(&config()), [2, 1]);
+        let flux = FluxConfig { num_attention_heads: 24, ..config() };
+        assert_eq!(head_counts(&flux), [20, 18, 12]);
     }
 
     #[test]
@@ -250,7 +280,7 @@ mod tests {
         let last = plans.last().unwrap();
         assert_eq!((last.double[0].width, last.single[0].width), (narrow, narrow));
         assert!(last.double[0].attention.is_fp8() && last.single[0].linear1.is_fp8());
-        let none = Offer { linears: false, attention: false, mlp: false, heads: false };
+        let none = Offer { linears: false, attention: false, widths: false };
         assert_eq!(none.plans(&config()), [BlockPlans::plain([1, 1])]);
     }
 
@@ -267,10 +297,14 @@ mod tests {
             choice(Change::Out, None, 0.1, -0.1),
         ];
         assert_eq!(choose(&choices, 1.0), [false, false, true, false]);
-        assert_eq!(choose(&choices, 2.5), [true, false, true, false]);
+        // The two layers of the MLP together buy as much a unit of loss as q, k and v; alone the first
+        // buys less.
+        assert_eq!(choose(&choices[..2], 2.0), [true, true]);
         assert_eq!(choose(&choices, 3.0), [true, true, true, false]);
         assert_eq!(choose(&choices, 0.5), [false; 4]);
         let plan = plan_of(&choices, &choose(&choices, 3.0), [1, 1]);
+        let made: Vec<bool> = choices.iter().map(|choice| choice.is_made_in(&plan)).collect();
+        assert_eq!(made, [true, true, true, false]);
         assert!(plan.double[0].mlp_up.is_fp8() && !plan.double[0].out.is_fp8());
     }
 }

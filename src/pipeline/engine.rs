@@ -157,8 +157,8 @@ impl Engine {
         }
         if !lowered.is_empty() {
             notes.push(format!(
-                "mode {}: {} in {} or at full width: there are no other kernels for that on {} yet; \
-                 {FP8_CARDS}, for q, k, v and attention heads of 128",
+                "mode {}: {} in {}: there are no other kernels for that on {} yet; {FP8_CARDS}, for \
+                 attention heads of 128",
                 mode,
                 lowered.join(", "),
                 self.precision.dtype,
@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Parts of the mode that run in [`Self::dtype`] or at full width, for want of kernels.
+    /// Parts of the mode that run in [`Self::dtype`] for want of kernels.
     #[must_use]
     pub fn lowered(&self) -> &[&'static str] {
         &self.active().lowered

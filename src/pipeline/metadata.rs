@@ -59,7 +59,7 @@ pub struct Metadata {
     pub tier: Option<String>,
     /// The elastic mode.
     pub mode: String,
-    /// Parts of the mode that ran in `dtype` and at full width, for want of kernels.
+    /// Parts of the mode that ran in `dtype` for want of kernels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lowered: Vec<String>,
     /// What T5 computed in, where to save memory it was not `dtype`: `e4m3`.

@@ -17,8 +17,8 @@ use crate::model::plan::Width;
 use crate::model::source::ModelFiles;
 use crate::pipeline::widths::has_widths;
 
-/// The plan of a mode as `device` runs it, the model's own where it has one, and the parts that it runs in bf16 or at full width though
-/// the plan says otherwise, for want of a kernel.
+/// The plan of a mode as `device` runs it, the model's own where it has one, and the parts that it runs in
+/// bf16 though the plan says otherwise, for want of a kernel.
 ///
 /// # Errors
 /// Those of a plan file, one for another transformer among them.
@@ -55,15 +55,10 @@ pub(super) fn plan(
 fn kernels(device: &Device, config: &FluxConfig) -> Kernels {
     match device {
         Device::Cpu => Kernels::ALL,
-        // Those of q, k and v take whole heads of 128, two at a time.
         Device::Cuda(cuda) => Kernels {
             linears: cuda.has_fp8(),
-            inputs: cuda.has_fp8()
-                && config.attention_head_dim == 128
-                && config.num_attention_heads.is_multiple_of(2),
             attention: cuda.has_fp8() && config.attention_head_dim == 128,
             mixed: false,
-            heads: false,
         },
     }
 }
@@ -75,12 +70,7 @@ fn kernels(device: &Device, config: &FluxConfig) -> Kernels {
 pub(super) fn offer(device: &Device, files: &ModelFiles, config: &FluxConfig) -> Result<Offer> {
     let kernels = kernels(device, config);
     let widths = has_widths(&files.transformer, files.elastic.as_ref())?;
-    Ok(Offer {
-        linears: kernels.linears && kernels.inputs,
-        attention: kernels.attention,
-        mlp: widths,
-        heads: widths && kernels.heads,
-    })
+    Ok(Offer { linears: kernels.linears, attention: kernels.attention, widths })
 }
 
 /// Fails if the plan was made for another transformer: what it says of losses is not true of this one.
@@ -117,25 +107,19 @@ fn check_widths(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
 /// What a device can compute in e4m3.
 #[derive(Debug, Clone, Copy)]
 struct Kernels {
-    /// Linear layers but those of q, k and v.
     linears: bool,
-    /// Linear layers of q, k and v.
-    inputs: bool,
     attention: bool,
     /// The MLP's first layer where its second is in bf16.
     mixed: bool,
-    /// Attention of fewer heads than the weights have.
-    heads: bool,
 }
 
 impl Kernels {
-    const ALL: Self =
-        Self { linears: true, inputs: true, attention: true, mixed: true, heads: true };
+    const ALL: Self = Self { linears: true, attention: true, mixed: true };
 }
 
 /// Takes back what has no kernel, and names it.
 fn lower(blocks: &mut BlockPlans, kernels: Kernels) -> Vec<&'static str> {
-    let Kernels { linears, inputs, attention, mixed, heads } = kernels;
+    let Kernels { linears, attention, mixed } = kernels;
     let mut lowered = Vec::new();
     let mut keep = |name, precision: &mut Precision, has_kernel: bool| {
         if precision.is_fp8() && !has_kernel {
@@ -143,26 +127,17 @@ fn lower(blocks: &mut BlockPlans, kernels: Kernels) -> Vec<&'static str> {
             lowered.push(name);
         }
     };
-    let mut widths = Vec::new();
     for block in &mut blocks.double {
-        keep("qkv", &mut block.qkv, inputs);
+        keep("qkv", &mut block.qkv, linears);
         keep("attention", &mut block.attention, attention);
         keep("out", &mut block.out, linears);
         keep("mlp_up", &mut block.mlp_up, linears && (mixed || block.mlp_down.is_fp8()));
         keep("mlp_down", &mut block.mlp_down, linears);
-        widths.push(&mut block.width);
     }
     for block in &mut blocks.single {
-        keep("linear1", &mut block.linear1, inputs && (mixed || block.linear2.is_fp8()));
+        keep("linear1", &mut block.linear1, linears && (mixed || block.linear2.is_fp8()));
         keep("attention", &mut block.attention, attention);
         keep("linear2", &mut block.linear2, linears);
-        widths.push(&mut block.width);
-    }
-    for width in widths {
-        if width.heads.is_some() && !heads {
-            width.heads = None;
-            lowered.push("heads");
-        }
     }
     lowered.sort_unstable();
     lowered.dedup();
@@ -186,22 +161,9 @@ mod tests {
     fn a_layer_without_a_kernel_runs_in_bf16() {
         let mut blocks = Plan::built_in(&Mode::S, [1, 1]).unwrap().blocks;
         blocks.double[0].mlp_down = Precision::Bf16;
-        let kernels = Kernels { inputs: false, attention: false, mixed: false, ..Kernels::ALL };
-        assert_eq!(lower(&mut blocks, kernels), ["attention", "linear1", "mlp_up", "qkv"]);
+        let kernels = Kernels { attention: false, mixed: false, ..Kernels::ALL };
+        assert_eq!(lower(&mut blocks, kernels), ["attention", "mlp_up"]);
         assert_eq!(blocks.double[0].out, Precision::Fp8);
-        assert_eq!(blocks.single[0].linear2, Precision::Fp8);
-    }
-
-    #[test]
-    fn what_is_taken_back_is_named_once() {
-        let mut blocks = BlockPlans::plain([2, 2]);
-        blocks.single[0].width.heads = Some(1);
-        blocks.double[1].width.mlp = Some(128);
-        blocks.double[0].width.heads = Some(2);
-        let kernels = Kernels { heads: false, ..Kernels::ALL };
-        assert_eq!(lower(&mut blocks, kernels), ["heads"]);
-        let mut expected = BlockPlans::plain([2, 2]);
-        expected.double[1].width.mlp = Some(128);
-        assert_eq!(blocks, expected);
+        assert_eq!(blocks.single[0].linear1, Precision::Fp8);
     }
 }

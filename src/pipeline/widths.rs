@@ -280,9 +280,11 @@ fn orders(
     Ok(orders)
 }
 
-/// Whether narrower layers of a model leave out what matters least: it was prepared, or trained so.
+/// Whether narrower layers of a model leave out what matters least: it was prepared, or trained so, or its
+/// weights are random and all alike.
 pub(super) fn has_widths(transformer: &ComponentFiles, elastic: Option<&File>) -> Result<bool> {
-    if transformer.width_biases().is_some() {
+    let random = matches!(transformer.weights, Weights::Synthetic { .. });
+    if random || transformer.width_biases().is_some() {
         return Ok(true);
     }
     let Some(elastic) = elastic else { return Ok(false) };

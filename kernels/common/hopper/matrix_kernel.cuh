@@ -2,6 +2,7 @@
 // is particular to one is its `Problem`, made of its parameters, which have the members a, weight,
 // out (maps per segment), rows [2], columns, k and raster_rows:
 //   load_a(shared, barrier, segment, row, column)         starts the copy of Tile::M rows of a slab
+//   int weight_row(column), weight_column(k)              where in W a tile's, a slab's first lies
 //   bool has_residual()
 //   load_residual(shared, barrier, segment, row, column)  starts the copy of a chunk
 //   store(shared, segment, row, column)                   starts the copy of a finished chunk
@@ -23,6 +24,7 @@
 #include "tile.cuh"
 
 #include <cstdint>
+#include <cuda_bf16.h>
 
 namespace flux_rt {
 
@@ -32,8 +34,15 @@ struct alignas(16) ColumnPair {
     float bias[2], factor[2];
 };
 
+// Where in W operands lie, for problems that take all of it.
+class WholeWeight {
+  public:
+    __device__ __forceinline__ int weight_row(int column) const { return column; }
+    __device__ __forceinline__ int weight_column(int k) const { return k; }
+};
+
 // Copies between matrices and shared memory, for problems whose operands are matrices.
-template <class Params> class MatrixCopies {
+template <class Params> class MatrixCopies : public WholeWeight {
   protected:
     const Params &params;
     __device__ __forceinline__ explicit MatrixCopies(const Params &params) : params(params) {}
@@ -48,6 +57,31 @@ template <class Params> class MatrixCopies {
     }
     template <class Tile> __device__ __forceinline__ int chunk_columns() const {
         return Tile::CHUNK_COLUMNS;
+    }
+};
+
+// Those of a linear layer, whose gates are a row of a table and whose weight may have a gap.
+template <class Params> class LinearCopies : public MatrixCopies<Params> {
+  protected:
+    using MatrixCopies<Params>::params;
+    const __nv_bfloat16 *gates; // of this step
+
+    __device__ __forceinline__ explicit LinearCopies(const Params &params)
+        : MatrixCopies<Params>(params), gates(nullptr) {
+        if (params.gate_column[0] >= 0 || params.gate_column[1] >= 0) {
+            gates = params.gate_table + static_cast<int64_t>(*params.step) * params.gate_stride;
+        }
+    }
+
+  public:
+    __device__ __forceinline__ int weight_column(int k) const {
+        return k < params.gap_at ? k : k + params.gap;
+    }
+
+    __device__ __forceinline__ bool has_residual() const { return params.has_residual != 0; }
+    __device__ __forceinline__ void load_residual(uint32_t shared, uint32_t barrier, int segment,
+                                                  int row, int column) const {
+        load_box(shared, params.residual[segment], barrier, row, column);
     }
 };
 

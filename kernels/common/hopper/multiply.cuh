@@ -53,7 +53,7 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
     for (; !schedule.done(); schedule.advance()) {
         const HopperPosition at = schedule.position();
         const TensorMap &weight = weights[at.segment];
-        const int weight_row = at.column + rank * Tile::SHARED_N;
+        const int weight_row = problem.weight_row(at.column) + rank * Tile::SHARED_N;
 #pragma unroll 1
         for (int slab = 0; slab < slabs; ++slab) {
             // A stage is empty here when it is empty in every block that the load below writes to:
@@ -63,7 +63,7 @@ __device__ __forceinline__ void load_inputs(const SharedLayout<Tile> &shared,
             barrier_arrive_expect(full, Tile::STAGE_BYTES);
             problem.load_a(shared.a(ring.slot), full, at.segment, at.row, slab * Tile::K);
             load_box_multicast(shared.b(ring.slot) + part_offset, weight, full, weight_row,
-                               slab * Tile::K, ALL_BLOCKS);
+                               problem.weight_column(slab * Tile::K), ALL_BLOCKS);
             ring.advance();
         }
         if (problem.has_residual()) {

@@ -1,6 +1,7 @@
 //! Launcher of `gemm`: one launch for one or two segments.
 
 pub(super) mod fp8;
+pub(super) mod layout;
 mod sm89;
 pub(super) mod sm90;
 
@@ -19,6 +20,9 @@ use crate::ops::ModulationVector;
 use crate::ops::cuda::add_scaled::add_scaled;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
+use crate::ops::cuda::gemm::layout::Columns;
+use crate::ops::cuda::gemm::layout::expect_first_rows;
+use crate::ops::cuda::gemm::layout::whole;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::quantize::through_staging;
@@ -32,7 +36,7 @@ use crate::ops::gemm::Weight;
 
 const OP: &str = "gemm";
 
-kernel_params!(Params, 152, {
+kernel_params!(Params, 160, {
     0 out: u64,
     8 a: u64,
     16 residual: u64,
@@ -56,40 +60,25 @@ kernel_params!(Params, 152, {
     128 difference: u64,
     136 from: u64,
     144 from_stride: i32,
-    148 reserved: i32,
+    148 gap_at: i32,
+    152 gap: i32,
+    156 reserved: i32,
 });
 
 /// The weight's elements, which tensor cores take as bf16.
 pub(super) fn bf16_weight(op: &'static str, weight: &Weight) -> Result<u64> {
-    match whole_weight(op, weight)? {
+    match weight {
         Weight::Bf16(tensor) => Ok(tensor.cuda_address()),
         weight => {
-            let found = if matches!(weight, Weight::F32(_)) { "f32" } else { "e4m3" };
+            let found = match weight {
+                Weight::F32(_) => "f32",
+                Weight::Part(_) => "a part of another",
+                _ => "e4m3",
+            };
             expect(op, "weight", false, || ("bf16 on CUDA".into(), found.into()))?;
             Ok(0)
         }
     }
-}
-
-/// What a weight is the first rows and columns of: there the kernels find their operand's first element.
-pub(super) fn whole_weight<'a>(op: &'static str, weight: &'a Weight) -> Result<&'a Weight> {
-    let Weight::Part(part) = weight else { return Ok(weight) };
-    for kept in [part.rows, part.columns] {
-        expect(op, "weight", kept.all_ranges().len() <= 1, || {
-            ("first rows and first columns of a whole".into(), "a part with gaps".into())
-        })?;
-    }
-    Ok(&part.of)
-}
-
-/// Elements from one row of both weights to the next.
-pub(super) fn weight_stride(op: &'static str, weights: [&Weight; 2]) -> Result<usize> {
-    let [first, second] = weights.map(|weight| whole_weight(op, weight).map(Weight::shape));
-    let ([_, first], [_, second]) = (first?, second?);
-    expect(op, "weights", first == second, || {
-        ("rows of one length".into(), format!("{first} and {second}"))
-    })?;
-    Ok(first)
 }
 
 /// The address of a bias, 0 for none.
@@ -123,8 +112,8 @@ pub(super) struct Product<'a> {
     /// Rows of the first segment.
     pub(super) split: usize,
     pub(super) weight: [u64; 2],
-    /// Elements from one row of a weight to the next.
-    pub(super) weight_stride: usize,
+    /// Of both weights.
+    pub(super) weight_columns: Columns,
     pub(super) bias: [u64; 2],
     pub(super) gate_table: u64,
     pub(super) step: u64,
@@ -144,8 +133,8 @@ impl<'a> Product<'a> {
     ) -> Result<Self> {
         let ([_, columns], [_, k]) = (out.shape(), a.shape());
         let pair = pair(OP, segments)?;
-        let weights = pair.map(|segment| bf16_weight(OP, &segment.linear.weight));
-        let [first_weight, second_weight] = weights;
+        let weights = pair.map(|segment| &segment.linear.weight);
+        let [first_weight, second_weight] = weights.map(|weight| bf16_weight(OP, whole(weight)));
         let gates = Gates::of(pair)?;
         let product = Self {
             out,
@@ -154,7 +143,7 @@ impl<'a> Product<'a> {
             residual,
             split: pair[0].rows.end,
             weight: [first_weight?, second_weight?],
-            weight_stride: weight_stride(OP, pair.map(|segment| &segment.linear.weight))?,
+            weight_columns: columns_of(pair)?,
             bias: biases(pair),
             gate_table: gates.table,
             step: gates.step,
@@ -163,8 +152,9 @@ impl<'a> Product<'a> {
             activation,
         };
         let strides = product.operands().map(stride_of);
-        for value in [columns, k, product.weight_stride].into_iter().chain(strides) {
-            expect_multiple_of_8(OP, "N, K or a row's stride", value)?;
+        let Columns { stride, gap_at, gap } = product.weight_columns;
+        for value in [columns, k, stride, gap_at, gap].into_iter().chain(strides) {
+            expect_multiple_of_8(OP, "N, K, a gap or a row's stride", value)?;
         }
         for address in product.operands().map(address_of).into_iter().chain(product.weight) {
             expect_aligned(OP, "operand", address)?;
@@ -181,6 +171,15 @@ impl<'a> Product<'a> {
 /// Addresses of the biases, 0 for none.
 fn biases(pair: [&Segment<'_>; 2]) -> [u64; 2] {
     pair.map(|segment| address_or_null(segment.linear.bias.as_ref()))
+}
+
+/// The columns of both weights, whose rows are first ones.
+fn columns_of(pair: [&Segment<'_>; 2]) -> Result<Columns> {
+    let weights = pair.map(|segment| &segment.linear.weight);
+    for weight in weights {
+        expect_first_rows(OP, weight)?;
+    }
+    Columns::of(OP, weights)
 }
 
 /// The gates of a product as kernels take them.
@@ -245,7 +244,7 @@ pub(crate) fn gemm(
             residual,
             split: pair[0].rows.end,
             weight: [first?, second?],
-            weight_stride: weight_stride(OP, pair.map(|segment| &segment.linear.weight))?,
+            weight_columns: columns_of(pair)?,
             bias: biases(pair),
             gates: Gates::of(pair)?,
             activation,
@@ -306,7 +305,7 @@ fn portable(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<()> {
         out_stride: out_stride?,
         a_stride: a_stride?,
         residual_stride: residual_stride?,
-        weight_stride: int(OP, "K", product.weight_stride)?,
+        weight_stride: int(OP, "K", product.weight_columns.stride)?,
         gate_stride: product.gate_stride,
         gate_column: product.gate_column,
         raster_rows: tiling.raster_rows,
@@ -315,6 +314,8 @@ fn portable(cuda: &Arc<Cuda>, product: &Product<'_>) -> Result<()> {
         difference,
         from,
         from_stride: from_stride?,
+        gap_at: int(OP, "K", product.weight_columns.gap_at)?,
+        gap: int(OP, "K", product.weight_columns.gap)?,
         reserved: 0,
     };
     let end = end(activation, product.difference.is_some());

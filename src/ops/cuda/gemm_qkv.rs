@@ -20,6 +20,9 @@ use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::expect_multiple_of_8;
 use crate::ops::cuda::gemm::address_or_null;
 use crate::ops::cuda::gemm::bf16_weight;
+use crate::ops::cuda::gemm::layout::Columns;
+use crate::ops::cuda::gemm::layout::part_rows;
+use crate::ops::cuda::gemm::layout::whole;
 use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
@@ -80,11 +83,41 @@ struct Inputs<'a> {
     /// Rows of the first segment.
     split: usize,
     weight: [u64; 2],
+    rows: WeightRows,
     bias: [u64; 2],
     q_norm: [u64; 2],
     k_norm: [u64; 2],
     rope: u64,
     eps: f32,
+}
+
+/// How the rows of q, k and v lie in both weights of a product.
+#[derive(Debug, Clone, Copy)]
+struct WeightRows {
+    /// From q's first to k's, from k's to v's, and from v's to what lies behind.
+    part_rows: usize,
+    /// Elements from one row to the next.
+    stride: usize,
+}
+
+impl WeightRows {
+    /// Of a product that gives q, k and v `part` columns each.
+    fn of(pair: [&QkvSegment<'_>; 2], part: usize) -> Result<Self> {
+        let weights = pair.map(|segment| &segment.linear.weight);
+        let Columns { stride, gap, .. } = Columns::of(OP, weights)?;
+        expect(OP, "weight", gap == 0, || ("columns without a gap".into(), gap.to_string()))?;
+        Ok(Self { part_rows: part_rows(OP, weights, part)?, stride })
+    }
+
+    /// Where a weight's rows behind those of v begin, whose elements have so many bytes.
+    fn behind(&self, weight: u64, bytes: usize) -> u64 {
+        weight + (3 * self.part_rows * self.stride * bytes) as u64
+    }
+}
+
+/// Where the bias behind that of q, k and v, of `part` columns each, begins: biases have no gaps.
+fn behind_bias(bias: u64, part: usize) -> u64 {
+    if bias == 0 { 0 } else { bias + (3 * part * size_of::<f32>()) as u64 }
 }
 
 /// Fails for heads that do not lie in whole groups of lanes.
@@ -157,7 +190,7 @@ fn act_gemm_qkv(
     }
     let mut weight = [0; 2];
     for (address, segment) in weight.iter_mut().zip(pair) {
-        *address = bf16_weight(OP, &segment.linear.weight)?;
+        *address = bf16_weight(OP, whole(&segment.linear.weight))?;
     }
     let mlp_address = mlp.map_or(0, |mlp| mlp.cuda_address());
     for address in [mlp_address, a.cuda_address(), weight[0], weight[1]] {
@@ -171,6 +204,7 @@ fn act_gemm_qkv(
         head_dim,
         split: pair[0].rows.end,
         weight,
+        rows: WeightRows::of(pair, qkv.matrix_of(rows).shape()[1] / 3)?,
         bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
         q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
         k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
@@ -189,7 +223,7 @@ fn portable(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<()> {
     let [mlp_width, mlp_stride] = inputs.mlp.map_or([0; 2], |mlp| [mlp.shape()[1], mlp.stride()]);
     let columns = [part, part, part, mlp_width];
     let tiling = tile::choose(cuda, [split, rows - split], &columns, suits(head_dim));
-    let first = |index: usize| int(OP, "weight", index * part);
+    let first = |index: usize| int(OP, "weight", index * inputs.rows.part_rows);
     let params = Params {
         qkv: inputs.qkv.cuda_address(),
         mlp: inputs.mlp.map_or(0, |mlp| mlp.cuda_address()),
@@ -203,7 +237,7 @@ fn portable(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<()> {
         split: int(OP, "S", split)?,
         k: int(OP, "K", k)?,
         a_stride: int(OP, "stride", inputs.a.stride())?,
-        weight_stride: int(OP, "K", k)?,
+        weight_stride: int(OP, "K", inputs.rows.stride)?,
         heads: int(OP, "heads", part / head_dim)?,
         head_dim: int(OP, "head size", head_dim)?,
         mlp_width: int(OP, "MLP width", mlp_width)?,

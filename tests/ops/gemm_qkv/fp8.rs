@@ -1,5 +1,7 @@
 //! `gemm_qkv` over e4m3 on the GPU, against the same on the CPU.
 
+use std::sync::Arc;
+
 use flux_rt::device::Device;
 use flux_rt::device::Output;
 use flux_rt::device::Quantized;
@@ -7,14 +9,17 @@ use flux_rt::device::QuantizedQkv;
 use flux_rt::device::Scaling;
 use flux_rt::device::Tensor;
 use flux_rt::device::e4m3;
+use flux_rt::device::kept::Kept;
 use flux_rt::ops::gemm::Linear;
 use flux_rt::ops::gemm::Weight;
+use flux_rt::ops::gemm::WeightPart;
 use flux_rt::ops::gemm_qkv::QkvOutput;
 use flux_rt::ops::gemm_qkv::QkvSegment;
 use flux_rt::ops::gemm_qkv::gemm_qkv;
 use flux_rt::ops::quantize::quantize;
 
 use super::Stream;
+use super::first_heads;
 use crate::common::Tolerance;
 use crate::common::gpu;
 use crate::common::gpu::Gpu;
@@ -28,21 +33,31 @@ fn quantized(device: &Device, shape: [usize; 2], seed: u64) -> Quantized {
     out.to_device(device).unwrap()
 }
 
+/// Heads and those behind them that the weights have and the product leaves out.
+type Heads = [usize; 2];
+
 /// Calls `body` with operands and their segments.
 fn with_operands(
     device: &Device,
     rows: [usize; 2],
-    [n, k]: [usize; 2],
+    heads: Heads,
+    [k, mlp]: [usize; 2],
     body: impl FnOnce(&Quantized, &[QkvSegment<'_>], &Tensor<f32, 3>),
 ) {
     let seq = rows[0] + rows[1];
+    let kept = first_heads(heads, HEAD_DIM, mlp);
+    let (n, all) = (kept.count(), 3 * kept.of + mlp);
+    let weight = |seed| {
+        let all = Weight::Fp8(quantized(device, [all, k], seed));
+        if heads[1] == 0 {
+            return all;
+        }
+        Weight::Part(WeightPart { of: Arc::new(all), rows: kept, columns: Kept::all(k) })
+    };
     let a = quantized(device, [seq, k], 1);
     let rope = gpu::f32s(device, [seq, HEAD_DIM / 2, 2], 2);
     let streams = [3, 7].map(|seed| Stream {
-        linear: Linear {
-            weight: Weight::Fp8(quantized(device, [n, k], seed)),
-            bias: Some(gpu::f32s(device, [n], seed + 1)),
-        },
+        linear: Linear { weight: weight(seed), bias: Some(gpu::f32s(device, [n], seed + 1)) },
         q_norm: gpu::f32s(device, [HEAD_DIM], seed + 2),
         k_norm: gpu::f32s(device, [HEAD_DIM], seed + 3),
     });
@@ -69,8 +84,8 @@ fn units(device: &Device, channels: usize, k: usize) -> Tensor<f32, 1> {
 }
 
 /// q, k, v, and behind them the MLP's columns as the numbers that they stand for.
-fn run(device: &Device, rows: [usize; 2], heads: usize, [k, mlp]: [usize; 2]) -> Vec<f32> {
-    let (seq, n) = (rows[0] + rows[1], 3 * heads * HEAD_DIM + mlp);
+fn run(device: &Device, rows: [usize; 2], all_heads: Heads, [k, mlp]: [usize; 2]) -> Vec<f32> {
+    let (seq, [heads, _]) = (rows[0] + rows[1], all_heads);
     let mut qkv = Tensor::empty(device, [seq, 3, heads, HEAD_DIM]).unwrap();
     let mut hidden = Quantized::empty(device, [seq, mlp.max(16)], Scaling::Units).unwrap();
     let units = units(device, mlp, k);
@@ -79,7 +94,7 @@ fn run(device: &Device, rows: [usize; 2], heads: usize, [k, mlp]: [usize; 2]) ->
         units: Some(&units),
         staging: None,
     });
-    with_operands(device, rows, [n, k], |a, segments, rope| {
+    with_operands(device, rows, all_heads, [k, mlp], |a, segments, rope| {
         gemm_qkv(&mut qkv, out, a.view(), segments, rope).unwrap();
     });
     let size = size(k);
@@ -99,12 +114,13 @@ fn run(device: &Device, rows: [usize; 2], heads: usize, [k, mlp]: [usize; 2]) ->
 }
 
 /// q, k and v in e4m3 as the numbers that they stand for.
-fn run_quantised(device: &Device, rows: [usize; 2], heads: usize, k: usize) -> Vec<f32> {
+fn run_quantised(device: &Device, rows: [usize; 2], all_heads: Heads, k: usize) -> Vec<f32> {
+    let [heads, _] = all_heads;
     let (seq, width) = (rows[0] + rows[1], heads * HEAD_DIM);
     let mut staging = Tensor::empty(device, [seq, 3, heads, HEAD_DIM]).unwrap();
     let mut out = QuantizedQkv::empty(device, [seq, heads, HEAD_DIM]).unwrap();
     let v_units = units(device, width, k);
-    with_operands(device, rows, [3 * width, k], |a, segments, rope| {
+    with_operands(device, rows, all_heads, [k, 0], |a, segments, rope| {
         let (staging, bounds) = (&mut staging, [12.0, 13.0]);
         let qkv = QkvOutput::Fp8 { out: &mut out, staging, bounds, v_units: &v_units };
         gemm_qkv(qkv, None, a.view(), segments, rope).unwrap();
@@ -131,15 +147,16 @@ const TWICE_ROUNDED: Tolerance = Tolerance { l2: 2.5e-2, ..FP8 };
 fn cuda_fp8_quantises_as_the_oracle() {
     let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
     let small = [
-        ([1, 0], 2, 16),
-        ([0, 77], 2, 144),
-        ([63, 2], 2, 144),
-        ([130, 257], 4, 272),
-        ([128, 300], 4, 272),
+        ([1, 0], [2, 0], 16),
+        ([0, 77], [2, 0], 144),
+        ([63, 2], [2, 1], 144),
+        ([130, 257], [4, 0], 272),
+        ([128, 300], [4, 2], 272),
+        ([128, 300], [3, 1], 272),
     ];
-    let real = [([512, 4096], 24, 3072)];
+    let real = [([512, 4096], [24, 0], 3072), ([256, 500], [18, 6], 3072)];
     for (rows, heads, k) in small.into_iter().chain(real.into_iter().filter(|_| !gpu.small())) {
-        gpu.agrees(&format!("{rows:?} {heads} {k}"), TWICE_ROUNDED, |device| {
+        gpu.agrees(&format!("{rows:?} {heads:?} {k}"), TWICE_ROUNDED, |device| {
             run_quantised(device, rows, heads, k)
         });
     }
@@ -148,11 +165,22 @@ fn cuda_fp8_quantises_as_the_oracle() {
 #[test]
 fn cuda_fp8_agrees_with_the_oracle() {
     let Some(gpu) = gpu::gpu().filter(Gpu::has_fp8) else { return };
-    let small = [([1, 0], 2, [16, 0]), ([63, 2], 2, [144, 256]), ([130, 257], 4, [272, 400])];
-    let real = [([512, 4096], 24, [3072, 0]), ([4608, 0], 24, [3072, 12_288])];
+    let small = [
+        ([1, 0], [2, 0], [16, 0]),
+        ([63, 2], [2, 0], [144, 256]),
+        ([130, 257], [4, 0], [272, 400]),
+        ([130, 257], [2, 2], [272, 0]),
+        ([63, 2], [3, 1], [144, 256]),
+        ([300, 0], [4, 1], [272, 400]),
+    ];
+    let real = [
+        ([512, 4096], [24, 0], [3072, 0]),
+        ([4608, 0], [24, 0], [3072, 12_288]),
+        ([700, 0], [18, 6], [3072, 9216]),
+    ];
     for (rows, heads, widths) in small.into_iter().chain(real.into_iter().filter(|_| !gpu.small()))
     {
-        gpu.agrees(&format!("{rows:?} {heads} {widths:?}"), FP8, |device| {
+        gpu.agrees(&format!("{rows:?} {heads:?} {widths:?}"), FP8, |device| {
             run(device, rows, heads, widths)
         });
     }

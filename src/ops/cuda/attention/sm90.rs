@@ -18,11 +18,11 @@ use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::ATTENTION;
 use crate::ops::cuda::tile::hopper::CLUSTER;
+use crate::ops::cuda::tile::hopper::HEAD;
 use crate::ops::cuda::tile::hopper::SLAB;
 use crate::ops::cuda::tile::hopper::cluster_launch;
 
 const OP: &str = "attention";
-pub(super) const HEAD: usize = 128;
 
 kernel_params!(Params, 320, {
     0 q: TensorMap,

@@ -16,8 +16,9 @@ use crate::error::Result;
 use crate::ops::cuda::expect_aligned;
 use crate::ops::cuda::gemm::Gates;
 use crate::ops::cuda::gemm::OP;
+use crate::ops::cuda::gemm::layout::Columns;
+use crate::ops::cuda::gemm::layout::whole;
 use crate::ops::cuda::gemm::sm89;
-use crate::ops::cuda::gemm::whole_weight;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
@@ -51,7 +52,9 @@ kernel_params!(Params, 1152, {
     1116 gate_column: [i32; 2],
     1124 raster_rows: i32,
     1128 has_residual: i32,
-    1132 reserved: [i32; 5],
+    1132 gap_at: i32,
+    1136 gap: i32,
+    1140 reserved: [i32; 3],
 });
 
 /// The tiles of the kernels for such operands, if there are any.
@@ -63,9 +66,9 @@ fn tiles(out: &Output<'_>, activation: Activation) -> Option<&'static [HopperTil
     }
 }
 
-/// Addresses of a weight's values and scales.
+/// Addresses of a weight's values and scales, of a part those of its whole.
 pub(in crate::ops::cuda) fn fp8_weight(op: &'static str, weight: &Weight) -> Result<[u64; 2]> {
-    let Weight::Fp8(quantized) = whole_weight(op, weight)? else {
+    let Weight::Fp8(quantized) = whole(weight) else {
         let sentence = || ("e4m3, as the input".into(), "bf16".into());
         return expect(op, "weight", false, sentence).map(|()| [0; 2]);
     };
@@ -87,8 +90,8 @@ pub(in crate::ops::cuda) struct Fp8Product<'a> {
     pub(in crate::ops::cuda) split: usize,
     /// Values and scales of each segment.
     pub(in crate::ops::cuda) weight: [[u64; 2]; 2],
-    /// Bytes from one row of a weight to the next.
-    pub(in crate::ops::cuda) weight_stride: usize,
+    /// Of both weights.
+    pub(in crate::ops::cuda) weight_columns: Columns,
     pub(in crate::ops::cuda) bias: [u64; 2],
     pub(in crate::ops::cuda) gates: Gates,
     pub(in crate::ops::cuda) activation: Activation,
@@ -97,7 +100,7 @@ pub(in crate::ops::cuda) struct Fp8Product<'a> {
 /// Launches the kernel for `a` in e4m3.
 pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
     let [_, columns] = product.out.shape();
-    check(&product.a, product.weight.map(|[values, _]| values), columns)?;
+    check(product, columns)?;
     if hopper(cuda, product)? { Ok(()) } else { sm89::gemm(cuda, product) }
 }
 
@@ -105,7 +108,11 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> 
 fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
     let Fp8Product { out, a, residual, split, weight, gates, .. } = product;
     let (split, [rows, columns], [_, k]) = (*split, out.shape(), a.shape());
-    let tiles = tiles(out, product.activation).filter(|_| cuda.tier() == Tier::Sm90);
+    let Columns { stride, gap_at, gap } = product.weight_columns;
+    // A slab of columns is one copy.
+    let whole_slabs = gap == 0 || gap_at.is_multiple_of(SLAB_BYTES);
+    let suits = cuda.tier() == Tier::Sm90 && whole_slabs;
+    let tiles = tiles(out, product.activation).filter(|_| suits);
     let tile = tiles.and_then(|tiles| {
         quickest(cuda, tiles, [split, rows - split], [columns, k], residual.is_some())
     });
@@ -126,7 +133,7 @@ fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
             cuda,
             MapElement::Byte,
             values,
-            [columns, k, product.weight_stride],
+            [columns, product.weight_columns.extent(k), stride],
             tile.columns,
         )?,
         out: out_maps,
@@ -147,7 +154,9 @@ fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
         gate_column: gates.column,
         raster_rows: tile.raster_rows,
         has_residual: i32::from(residual.is_some()),
-        reserved: [0; 5],
+        gap_at: int(OP, "K", gap_at)?,
+        gap: int(OP, "K", gap)?,
+        reserved: [0; 3],
     };
     let count = tile.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, tile.smem_bytes)?;
@@ -157,13 +166,16 @@ fn hopper(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<bool> {
 }
 
 /// Fails for what the kernels cannot copy 16 bytes at a time.
-fn check(a: &QuantizedRef<'_>, weights: [u64; 2], columns: usize) -> Result<()> {
+fn check(product: &Fp8Product<'_>, columns: usize) -> Result<()> {
+    let a = &product.a;
     let [_, k] = a.shape();
-    for (value, unit) in [(k, 16), (a.values.stride(), 16), (columns, 16)] {
-        expect(OP, "N, K or a row's stride", value.is_multiple_of(unit), || {
-            (format!("a multiple of {unit} in e4m3"), value.to_string())
+    let Columns { stride, gap_at, gap } = product.weight_columns;
+    for value in [k, a.values.stride(), columns, stride, gap_at, gap] {
+        expect(OP, "N, K, a gap or a row's stride", value.is_multiple_of(16), || {
+            ("a multiple of 16 in e4m3".into(), value.to_string())
         })?;
     }
+    let weights = product.weight.map(|[values, _]| values);
     for address in weights.into_iter().chain([a.values.cuda_address()]) {
         expect_aligned(OP, "operand", address)?;
     }

@@ -19,7 +19,7 @@ use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile;
 use crate::ops::gemm::Activation;
 
-kernel_params!(Params, 152, {
+kernel_params!(Params, 160, {
     0 out: u64,
     8 a: u64,
     16 residual: u64,
@@ -41,6 +41,8 @@ kernel_params!(Params, 152, {
     136 gate_stride: i32,
     140 gate_column: [i32; 2],
     148 raster_rows: i32,
+    152 gap_at: i32,
+    156 gap: i32,
 });
 
 /// Launches the kernel; `product` was checked by `fp8::gemm`.
@@ -87,10 +89,12 @@ pub(super) fn gemm(cuda: &Arc<Cuda>, product: &Fp8Product<'_>) -> Result<()> {
         out_stride: int(OP, "stride", stride)?,
         a_stride: int(OP, "stride", a.values.stride())?,
         residual_stride: int(OP, "stride", stride_of(*residual))?,
-        weight_stride: int(OP, "K", product.weight_stride)?,
+        weight_stride: int(OP, "K", product.weight_columns.stride)?,
         gate_stride: gates.stride,
         gate_column: gates.column,
         raster_rows: tiling.raster_rows,
+        gap_at: int(OP, "K", product.weight_columns.gap_at)?,
+        gap: int(OP, "K", product.weight_columns.gap)?,
     };
     let entry = format!("gemm_fp8_sm89_{}_{kind}", tiling.tile.name());
     let work = Work::Flops(2 * rows * columns * k);

@@ -43,7 +43,9 @@ kernel_params!(Params, 1152, {
     1084 raster_rows: i32,
     1088 has_residual: i32,
     1092 round_like_diffusers: i32,
-    1096 reserved: [i32; 14],
+    1096 gap_at: i32,
+    1100 gap: i32,
+    1104 reserved: [i32; 12],
 });
 
 /// The tile that is done first, by waves over the card; none where the portable kernel is to run.
@@ -58,6 +60,10 @@ fn choose(cuda: &Cuda, product: &Product<'_>) -> Option<&'static HopperTile> {
     if let Some(pair) = product.difference
         && !pair.into_iter().chain([product.out]).all(rows_touch)
     {
+        return None;
+    }
+    // A slab of columns is one copy.
+    if product.weight_columns.gap > 0 && !product.weight_columns.gap_at.is_multiple_of(SLAB) {
         return None;
     }
     let tiles = GEMM.iter().filter(|tile| tile.activations.contains(&product.activation));
@@ -81,7 +87,7 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Res
             cuda,
             MapElement::Bf16,
             product.weight,
-            [columns, k, product.weight_stride],
+            [columns, product.weight_columns.extent(k), product.weight_columns.stride],
             tile.columns,
         )?,
         out,
@@ -100,7 +106,9 @@ pub(in crate::ops::cuda) fn gemm(cuda: &Arc<Cuda>, product: &Product<'_>) -> Res
         raster_rows: tile.raster_rows,
         has_residual: i32::from(product.residual.is_some()),
         round_like_diffusers: cuda.round_like_diffusers(),
-        reserved: [0; 14],
+        gap_at: int(OP, "K", product.weight_columns.gap_at)?,
+        gap: int(OP, "K", product.weight_columns.gap)?,
+        reserved: [0; 12],
     };
     let suffix = match product.activation {
         Activation::GeluTanh => "gelu_tanh",

@@ -24,14 +24,18 @@ use crate::ops::cuda::gemm::fp8;
 use crate::ops::cuda::gemm::fp8::Fp8Product;
 use crate::ops::cuda::gemm::fp8::fp8_weight;
 use crate::ops::cuda::gemm::fp8::of_segments;
+use crate::ops::cuda::gemm::layout::Columns;
 use crate::ops::cuda::gemm::pair;
 use crate::ops::cuda::gemm_qkv::EPS;
 use crate::ops::cuda::gemm_qkv::Fp8Qkv;
 use crate::ops::cuda::gemm_qkv::OP;
+use crate::ops::cuda::gemm_qkv::WeightRows;
+use crate::ops::cuda::gemm_qkv::behind_bias;
 use crate::ops::cuda::gemm_qkv::sm89;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
+use crate::ops::cuda::tile::hopper::HEAD;
 use crate::ops::cuda::tile::hopper::SLAB_BYTES;
 use crate::ops::cuda::tile::hopper::Segments;
 use crate::ops::cuda::tile::hopper::cluster_launch;
@@ -40,9 +44,6 @@ use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::expect;
 use crate::ops::gemm::Activation;
 use crate::ops::gemm_qkv::QkvSegment;
-
-/// Columns of a head.
-const HEAD: usize = 128;
 
 kernel_params!(Params, 1472, {
     0 a: [TensorMap; 2],
@@ -64,7 +65,8 @@ kernel_params!(Params, 1472, {
     1396 raster_rows: i32,
     1400 eps: f32,
     1404 inverse: [f32; 2],
-    1412 reserved: [i32; 15],
+    1412 part_rows: i32,
+    1416 reserved: [i32; 14],
 });
 
 /// Whether the kernel can store v as attention reads it: the tiles of both segments then reach to the
@@ -106,6 +108,7 @@ pub(super) struct Fp8Inputs<'a> {
     pub(super) split: usize,
     /// Values and scales of each segment.
     pub(super) weight: [[u64; 2]; 2],
+    pub(super) rows: WeightRows,
     pub(super) bias: [u64; 2],
     pub(super) q_norm: [u64; 2],
     pub(super) k_norm: [u64; 2],
@@ -139,6 +142,7 @@ pub(super) fn gemm_qkv(
         a,
         split: pair[0].rows.end,
         weight: [first?, second?],
+        rows: WeightRows::of(pair, heads * head_dim)?,
         bias: pair.map(|segment| address_or_null(segment.linear.bias.as_ref())),
         q_norm: pair.map(|segment| segment.q_norm.cuda_address()),
         k_norm: pair.map(|segment| segment.k_norm.cuda_address()),
@@ -151,22 +155,17 @@ pub(super) fn gemm_qkv(
     }
     let stored = on_hopper && direct.is_some();
     let Some(out) = mlp else { return Ok(stored) };
-    // The rows of W behind q, k and v.
-    let columns = 3 * heads * head_dim;
-    let behind = |address: u64, bytes: usize| match address {
-        0 => 0,
-        address => address + (columns * bytes) as u64,
-    };
-    let Fp8Inputs { split, weight, bias, .. } = inputs;
-    let weight = weight.map(|[values, scales]| [behind(values, k), behind(scales, 4)]);
-    let bias = bias.map(|address| behind(address, 4));
+    let Fp8Inputs { split, weight, rows, bias, .. } = inputs;
+    let scales_of = |scales| scales + (3 * rows.part_rows * size_of::<f32>()) as u64;
+    let weight = weight.map(|[values, scales]| [rows.behind(values, 1), scales_of(scales)]);
+    let bias = bias.map(|address| behind_bias(address, heads * head_dim));
     let product = Fp8Product {
         out,
         a,
         residual: None,
         split,
         weight,
-        weight_stride: k,
+        weight_columns: Columns { stride: rows.stride, gap_at: k, gap: 0 },
         bias,
         gates: Gates::NONE,
         activation: Activation::GeluTanh,
@@ -178,7 +177,7 @@ pub(super) fn gemm_qkv(
 /// Launches the Hopper kernel where it suits, and says whether it did. q, k and v go to `quantized` if
 /// it is there.
 fn hopper(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>, quantized: Option<Fp8Qkv<'_>>) -> Result<bool> {
-    let Fp8Inputs { qkv, a, split, weight, .. } = *inputs;
+    let Fp8Inputs { qkv, a, split, weight, rows: WeightRows { part_rows, stride }, .. } = *inputs;
     let ([rows, _, heads, head_dim], [_, k]) = (qkv.shape(), a.shape());
     let (part, columns) = (heads * head_dim, 3 * heads * head_dim);
     let suits =
@@ -202,7 +201,13 @@ fn hopper(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>, quantized: Option<Fp8Qkv<'_>
     };
     let params = Params {
         a: segments.maps(a.values, [FP8_QKV.rows, SLAB_BYTES], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Byte, values, [columns, k, k], FP8_QKV.columns)?,
+        weight: weight_maps(
+            cuda,
+            MapElement::Byte,
+            values,
+            [2 * part_rows + part, k, stride],
+            FP8_QKV.columns,
+        )?,
         out,
         qk,
         v,
@@ -220,7 +225,8 @@ fn hopper(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>, quantized: Option<Fp8Qkv<'_>
         raster_rows: FP8_QKV.raster_rows,
         eps: EPS,
         inverse: scales.map(|scale| 1.0 / scale),
-        reserved: [0; 15],
+        part_rows: int(OP, "rows", part_rows)?,
+        reserved: [0; 14],
     };
     let count = FP8_QKV.count([split, rows - split], columns);
     let launch = cluster_launch(cuda, OP, count, FP8_QKV.smem_bytes)?;

@@ -35,7 +35,7 @@ kernel_params!(Params, 152, {
     136 head_dim: i32,
     140 raster_rows: i32,
     144 eps: f32,
-    148 reserved: i32,
+    148 part_rows: i32,
 });
 
 /// The tiles of the kernels: all hold whole heads.
@@ -43,7 +43,7 @@ const TILES: [Tile; 3] = [Tile::T64x128, Tile::T128x128, Tile::T128x256];
 
 /// Launches the kernel; strides and K were checked.
 pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>) -> Result<()> {
-    let Fp8Inputs { qkv, a, split, weight, .. } = *inputs;
+    let Fp8Inputs { qkv, a, split, weight, rows: rows_of_weight, .. } = *inputs;
     let ([rows, _, heads, head_dim], [_, k]) = (qkv.shape(), a.shape());
     if !cuda.has_fp8() {
         return Err(no_fp8(OP));
@@ -69,12 +69,12 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Fp8Inputs<'_>) -> Result<()> {
         split: int(OP, "S", split)?,
         k: int(OP, "K", k)?,
         a_stride: int(OP, "stride", a.values.stride())?,
-        weight_stride: int(OP, "K", k)?,
+        weight_stride: int(OP, "K", rows_of_weight.stride)?,
         heads: int(OP, "heads", heads)?,
         head_dim: int(OP, "head size", head_dim)?,
         raster_rows: tiling.raster_rows,
         eps: EPS,
-        reserved: 0,
+        part_rows: int(OP, "rows", rows_of_weight.part_rows)?,
     };
     let entry = format!("gemm_qkv_fp8_sm89_{}", tiling.tile.name());
     let work = Work::Flops(2 * rows * 3 * part * k);

@@ -11,11 +11,14 @@ use crate::device::Tier;
 use crate::device::Work;
 use crate::error::Result;
 use crate::ops::cuda::gemm::Product;
+use crate::ops::cuda::gemm::layout::Columns;
 use crate::ops::cuda::gemm::sm90;
 use crate::ops::cuda::gemm_qkv::Inputs;
+use crate::ops::cuda::gemm_qkv::behind_bias;
 use crate::ops::cuda::int;
 use crate::ops::cuda::kernel_params;
 use crate::ops::cuda::tile::hopper::CHUNK_ROWS;
+use crate::ops::cuda::tile::hopper::HEAD;
 use crate::ops::cuda::tile::hopper::QKV;
 use crate::ops::cuda::tile::hopper::SLAB;
 use crate::ops::cuda::tile::hopper::Segments;
@@ -24,8 +27,6 @@ use crate::ops::cuda::tile::hopper::weight_maps;
 use crate::ops::gemm::Activation;
 
 const OP: &str = "gemm_qkv";
-/// Columns of a head.
-const HEAD: usize = 128;
 
 kernel_params!(Params, 896, {
     0 a: [TensorMap; 2],
@@ -41,7 +42,8 @@ kernel_params!(Params, 896, {
     840 k: i32,
     844 raster_rows: i32,
     848 eps: f32,
-    852 reserved: [i32; 11],
+    852 part_rows: i32,
+    856 reserved: [i32; 10],
 });
 
 /// Launches the Hopper kernels where they suit, and says whether they did.
@@ -61,7 +63,13 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
     let segments = Segments { cuda, split: inputs.split, rows };
     let params = Params {
         a: segments.maps(inputs.a, [QKV.rows, SLAB], Swizzle::Bytes128)?,
-        weight: weight_maps(cuda, MapElement::Bf16, inputs.weight, [columns, k, k], QKV.columns)?,
+        weight: weight_maps(
+            cuda,
+            MapElement::Bf16,
+            inputs.weight,
+            [2 * inputs.rows.part_rows + part, k, inputs.rows.stride],
+            QKV.columns,
+        )?,
         out: segments.maps(inputs.qkv, [CHUNK_ROWS, QKV.chunk_columns], QKV.chunk_swizzle())?,
         bias: inputs.bias,
         q_norm: inputs.q_norm,
@@ -73,18 +81,15 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
         k: int(OP, "K", k)?,
         raster_rows: QKV.raster_rows,
         eps: inputs.eps,
-        reserved: [0; 11],
+        part_rows: int(OP, "rows", inputs.rows.part_rows)?,
+        reserved: [0; 10],
     };
     let count = QKV.count([inputs.split, rows - inputs.split], columns);
     let launch = cluster_launch(cuda, OP, count, QKV.smem_bytes)?;
     let work = Work::Flops(2 * rows * columns * k);
     cuda.launch(QKV.kernel, launch.doing(work), &params)?;
     let Some(mlp) = inputs.mlp else { return Ok(true) };
-    // The rows of W behind q, k and v; tiles that finish in turn hide GELU.
-    let behind = |address: u64, bytes: usize| match address {
-        0 => 0,
-        address => address + (columns * bytes) as u64,
-    };
+    // Tiles that finish in turn hide GELU.
     sm90::gemm(
         cuda,
         &Product {
@@ -93,9 +98,9 @@ pub(super) fn gemm_qkv(cuda: &Arc<Cuda>, inputs: &Inputs<'_>) -> Result<bool> {
             a: inputs.a,
             residual: None,
             split: inputs.split,
-            weight: inputs.weight.map(|address| behind(address, 2 * k)),
-            weight_stride: k,
-            bias: inputs.bias.map(|address| behind(address, 4)),
+            weight: inputs.weight.map(|address| inputs.rows.behind(address, 2)),
+            weight_columns: Columns { stride: inputs.rows.stride, gap_at: k, gap: 0 },
+            bias: inputs.bias.map(|address| behind_bias(address, part)),
             gate_table: 0,
             step: 0,
             gate_stride: 0,

@@ -25,6 +25,8 @@ pub(in crate::ops::cuda) const SLAB_BYTES: usize = 128;
 pub(in crate::ops::cuda) const SLAB: usize = SLAB_BYTES / 2;
 /// Rows of `out` and `residual` that a copy moves.
 pub(in crate::ops::cuda) const CHUNK_ROWS: usize = 64;
+/// Columns of a head in the kernels that know heads.
+pub(in crate::ops::cuda) const HEAD: usize = 128;
 /// Blocks of a cluster, below each other.
 pub(in crate::ops::cuda) const CLUSTER: usize = 2;
 
