@@ -9,8 +9,10 @@ PARTS, separated by commas:
     block   one double and one single block at FLUX.1-dev's width, one step: velocity against the same
     eager   FLUX.1-dev's size, random weights, 1024x1024, 28 steps: denoise; the VAE and T5-XXL alone
     compile the same denoise with torch.compile on the repeated blocks, also with cuDNN's attention
+    fp8     the same, with torchao's e4m3 for the blocks' linear layers, scales of rows or of tensors
 
-Needs torch with CUDA, transformers, and diffusers (measured with 0.42.1). Prints a line a figure.
+Needs torch with CUDA, transformers, diffusers (measured with 0.42.1), and torchao (0.18.0) for fp8.
+Prints a line a figure.
 """
 
 import argparse
@@ -259,14 +261,40 @@ def time_compiled(pipeline):
         print(f"diffusers compiled bf16, cuDNN attention, denoise: {wall(work, 3):.3f} s", flush=True)
 
 
+def time_fp8(scales):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, PerTensor, quantize_
+
+    def heavy(module, name):
+        return isinstance(module, torch.nn.Linear) and "transformer_blocks" in name and "norm" not in name
+
+    torch._dynamo.reset()
+    # Quantised weights are tensors of a subclass, which inference mode does not take.
+    with torch.inference_mode(False), torch.no_grad():
+        pipeline = full_size()
+        pipeline.transformer.fuse_qkv_projections()
+        granularity = {"tensors": PerTensor(), "rows": PerRow()}[scales]
+        config = Float8DynamicActivationFloat8WeightConfig(granularity=granularity)
+        quantize_(pipeline.transformer, config, filter_fn=heavy)
+        pipeline.transformer.compile_repeated_blocks(fullgraph=True)
+        work = denoise(pipeline)
+        start = time.perf_counter()
+        work()
+        print(f"diffusers: torch.compile over e4m3, first picture {time.perf_counter() - start:.0f} s", flush=True)
+        name = f"diffusers compiled, torchao e4m3 with scales of {scales}"
+        print(f"{name}, denoise: {wall(work, 3):.3f} s", flush=True)
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            print(f"{name}, cuDNN attention, denoise: {wall(work, 3):.3f} s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", help="kernels, demo, block, eager, compile")
+    parser.add_argument("parts", help="kernels, demo, block, eager, compile, fp8")
     parser.add_argument("--program", default="target/release/flux-rt", help="flux-rt, for demo and block")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
-    if unknown := set(parts) - {"kernels", "demo", "block", "eager", "compile"}:
-        sys.exit(f"unknown parts {sorted(unknown)}; there are kernels, demo, block, eager and compile")
+    if unknown := set(parts) - {"kernels", "demo", "block", "eager", "compile", "fp8"}:
+        sys.exit(f"unknown parts {sorted(unknown)}; there are kernels, demo, block, eager, compile and fp8")
     torch.manual_seed(0)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         if "kernels" in parts:
@@ -282,6 +310,10 @@ def main():
                 time_t5()
             if "compile" in parts:
                 time_compiled(pipeline)
+            del pipeline
+        if "fp8" in parts:
+            for scales in ("tensors", "rows"):
+                time_fp8(scales)
 
 
 if __name__ == "__main__":
