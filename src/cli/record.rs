@@ -209,6 +209,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         device: engine.device_name(),
         tier: engine.tier().map(str::to_owned),
         mode: job.mode.to_string(),
+        plan: engine.own_plan(),
         lowered: engine.lowered().iter().map(|&part| part.to_owned()).collect(),
         t5_dtype: engine.t5_dtype().map(str::to_owned),
         cache: cache_name(settings.cache.as_ref()),

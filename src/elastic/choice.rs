@@ -155,7 +155,7 @@ fn mlp_widths(config: &FluxConfig) -> Vec<usize> {
 /// kernels hold.
 fn head_counts(config: &FluxConfig) -> Vec<usize> {
     let all = config.num_attention_heads;
-    let unit = if all.is_multiple_of(2) { 2 } else { 1 };
+    let unit = if all > 2 && all.is_multiple_of(2) { 2 } else { 1 };
     narrower([7, 6, 4].map(|eighths| all * eighths / 8 / unit * unit).into(), all)
 }
 

@@ -11,6 +11,7 @@ use crate::device::Tier;
 use crate::device::operand::FP8_CARDS;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
+use crate::elastic::file;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux::Planned;
@@ -190,6 +191,18 @@ impl Engine {
                 Tier::Portable | Tier::Sm89 => Some("portable"),
             },
         }
+    }
+
+    /// What the mode computes, as in a plan file, where it is not what is built in.
+    #[must_use]
+    pub fn own_plan(&self) -> Option<serde_json::Value> {
+        let LoadedMode { mode, plan, .. } = self.active();
+        let built_in = Plan::built_in(mode, [plan.blocks.double.len(), plan.blocks.single.len()]);
+        if built_in.is_some_and(|built_in| built_in.blocks == plan.blocks) {
+            return None;
+        }
+        let plan = Plan { model: None, measured: None, ..plan.clone() };
+        serde_json::from_str(&file::to_json(&plan)).ok()
     }
 
     /// Parts of the mode that run in [`Self::dtype`] for want of kernels.

@@ -59,6 +59,9 @@ pub struct Metadata {
     pub tier: Option<String>,
     /// The elastic mode.
     pub mode: String,
+    /// What the mode computed, as in a plan file, where it is not what is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<serde_json::Value>,
     /// Parts of the mode that ran in `dtype` for want of kernels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lowered: Vec<String>,
@@ -175,6 +178,9 @@ mod tests {
             device: "cpu".to_owned(),
             tier: Some("sm90".to_owned()),
             mode: "XL".to_owned(),
+            plan: Some(
+                serde_json::json!({ "version": 1, "name": "S", "double": [], "single": [] }),
+            ),
             lowered: vec!["attention".to_owned()],
             t5_dtype: Some("e4m3".to_owned()),
             cache: "none".to_owned(),

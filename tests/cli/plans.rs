@@ -20,13 +20,20 @@ fn a_plan_of_this_model_draws() {
         desk.small_run("dev", &["--prompt", "fox", "--mode", mode, "--out", out]).succeeds();
         read(&desk, out)
     };
-    let (plain, _) = run("XL", "xl.png");
+    let (plain, settings) = run("XL", "xl.png");
+    assert_eq!(settings.plan, None, "it is built in");
     let source = ModelSource::new(golden("dev").to_string_lossy());
     let digest = source.resolve().unwrap().transformer_digest().unwrap().unwrap();
     plan(&desk, &format!(r#""model": "{digest}","#));
     let (drawn, settings) = run("mine.json", "mine.png");
     assert_ne!(drawn, plain, "fp8 rounds");
     assert_eq!(settings.mode, "mine.json");
+    // The picture says what drew it, though the file may be gone: its plan is a plan file.
+    desk.file("mine.json", settings.plan.unwrap().to_string().as_bytes());
+    assert_eq!(run("mine.json", "again.png").0, drawn);
+    let inspected = desk.call(["inspect", "mine.png"]);
+    inspected.succeeds();
+    assert!(inspected.stdout.contains(r#""mlp_down":"fp8""#), "{}", inspected.stdout);
     plan(&desk, "");
     assert_eq!(run("mine.json", "any.png").0, drawn, "a plan for any transformer of these sizes");
 }

@@ -65,6 +65,7 @@ fn in_words(
                     .try_for_each(|(name, value)| {
                         writeln!(text, "  cache {name:<14} {}", printable(&value))
                     }),
+                Value::Object(_) if field == "plan" => writeln!(text, "  {field:<20} {value}"),
                 Value::Object(files) => files.iter().try_for_each(|(file, digest)| {
                     let digest = digest.as_str().unwrap_or_default();
                     writeln!(text, "  {:<20} {} sha256 {digest}", "weights", printable(file))
