@@ -37,22 +37,15 @@ pub(crate) fn quantize(
     }
     let scales = out.scales.as_ref();
     for_each_row(&mut out.values, |row, values| {
-        let scale = scales.row(0)[row];
-        for (column, value) in values.iter_mut().enumerate() {
-            *value = e4m3::from_f32(divided(row, column) / scale);
-        }
+        e4m3::narrow(values, x.row(row), units, scales.row(0)[row]);
     });
 }
 
 /// The numbers that a quantised `[M, K]` matrix stands for.
 pub(crate) fn dequantize(wide: &mut [f32], x: &QuantizedRef<'_>) {
     let [rows, width] = x.shape();
-    let table: Vec<f32> = (0..=u8::MAX).map(e4m3::to_f32).collect();
     for_each_row(&mut MatrixMut::<f32>::new(wide, rows, width), |row, wide| {
-        let scale = x.scales.row(0)[row];
-        for (wide, &byte) in wide.iter_mut().zip(x.values.row(row)) {
-            *wide = table[usize::from(byte)] * scale;
-        }
+        e4m3::widen(wide, x.values.row(row), x.scales.row(0)[row]);
     });
 }
 
