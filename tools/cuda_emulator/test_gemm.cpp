@@ -20,7 +20,7 @@ static float act(int a, float x, bool round) {
 constexpr int DIFFERENCE = 4;
 
 static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, int shared, int activation, const Case &c) {
-    const int a_stride = c.k + 8 * c.pad, w_stride = c.k + 16 * c.pad, o_stride = c.n + 8 * c.pad, r_stride = c.n + 24 * c.pad;
+    const int a_stride = c.k + 8 * c.pad, gap = 24 * c.pad, gap_at = c.k / 2 / 8 * 8, w_stride = c.k + gap + 16 * c.pad, o_stride = c.n + 8 * c.pad, r_stride = c.n + 24 * c.pad;
     const int gate_stride = 2 * c.n + 8, steps = 3;
     emulator::Guarded<bf16> a(size_t(c.m) * a_stride - 8 * c.pad), w0(size_t(c.n) * w_stride - 16 * c.pad), w1(size_t(c.n) * w_stride - 16 * c.pad);
     emulator::Guarded<bf16> out(size_t(c.m) * o_stride), residual(size_t(c.m) * r_stride), table(size_t(steps) * gate_stride);
@@ -30,6 +30,12 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     emulator::Guarded<uint32_t> step(1);
     auto fill_matrix = [](bf16 *p, int rows, int columns, int stride) { for (int r = 0; r < rows; ++r) fill(p + size_t(r) * stride, columns); };
     fill_matrix(a.data(), c.m, c.k, a_stride); fill_matrix(w0.data(), c.n, c.k, w_stride); fill_matrix(w1.data(), c.n, c.k, w_stride);
+    // Where rows are padded, W's have a gap: what lies in it is NaN.
+    for (auto *w : {&w0, &w1}) for (int n = 0; n < c.n; ++n) {
+        bf16 *const at = w->data() + size_t(n) * w_stride + gap_at;
+        memmove((void *)(at + gap), at, (c.k - gap_at) * sizeof *at);
+        memset((void *)at, 0xff, gap * sizeof *at);
+    }
     fill(b0.data(), c.n); fill(b1.data(), c.n); fill(residual.data(), residual.count); fill(table.data(), table.count);
     fill(from.data(), from.count);
     step[0] = 2;
@@ -37,7 +43,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     p.out = out.data(); p.a = a.data(); p.residual = c.residual ? residual.data() : nullptr;
     p.weight[0] = w0.data(); p.weight[1] = w1.data(); p.bias[0] = c.bias ? b0.data() : nullptr; p.bias[1] = c.bias ? b1.data() : nullptr;
     p.gate_table = table.data(); p.step = step.data(); p.rows = c.m; p.split = c.split; p.columns = c.n; p.k = c.k;
-    p.out_stride = o_stride; p.a_stride = a_stride; p.residual_stride = r_stride; p.weight_stride = w_stride; p.gate_stride = gate_stride;
+    p.out_stride = o_stride; p.a_stride = a_stride; p.residual_stride = r_stride; p.weight_stride = w_stride; p.gap_at = gap_at; p.gap = gap; p.gate_stride = gate_stride;
     p.gate_column[0] = c.gate0 ? 8 : -1; p.gate_column[1] = c.gate1 ? c.n + 8 : -1;
     p.raster_rows = c.raster; p.round_like_diffusers = c.round;
     if (activation == DIFFERENCE) { p.difference = difference.data(); p.difference_stride = d_stride; p.from = from.data(); p.from_stride = f_stride; }
@@ -52,7 +58,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
         const int s = r >= c.split;
         const bf16 *w = (s ? w1 : w0).data() + size_t(n) * w_stride;
         double sum = 0;
-        for (int k = 0; k < c.k; ++k) sum += double(up(a[size_t(r) * a_stride + k])) * up(w[k]);
+        for (int k = 0; k < c.k; ++k) sum += double(up(a[size_t(r) * a_stride + k])) * up(w[k < gap_at ? k : k + gap]);
         float y = float(sum) + (c.bias ? (s ? b1 : b0)[n] : 0.0f);
         auto round = [&](float x) { return c.round ? rb(x) : x; };
         y = round(y);

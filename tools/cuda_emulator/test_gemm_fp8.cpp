@@ -9,7 +9,7 @@ struct Case { int m, split, n, k, pad; bool bias, gate0, gate1, residual; int ra
 using Kernel = void (*)(const GemmFp8Params);
 
 static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, int shared, bool gelu, const Case &c) {
-    const int a_stride = c.k + 16 * c.pad, w_stride = c.k + 32 * c.pad, o_stride = c.n + 16 * c.pad, r_stride = c.n + 24 * c.pad;
+    const int a_stride = c.k + 16 * c.pad, gap = 48 * c.pad, gap_at = c.k / 2 / 16 * 16, w_stride = c.k + gap + 32 * c.pad, o_stride = c.n + 16 * c.pad, r_stride = c.n + 24 * c.pad;
     const int gate_stride = 2 * c.n + 8, steps = 3;
     emulator::Guarded<uint8_t> a(size_t(c.m) * a_stride - 16 * c.pad), w0(size_t(c.n) * w_stride - 32 * c.pad), w1(size_t(c.n) * w_stride - 32 * c.pad);
     emulator::Guarded<uint8_t> narrow(size_t(c.m) * o_stride);
@@ -18,6 +18,12 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     emulator::Guarded<uint32_t> step(1);
     auto fill_matrix = [](uint8_t *p, int rows, int columns, int stride) { for (int r = 0; r < rows; ++r) fill_e4m3(p + size_t(r) * stride, columns); };
     fill_matrix(a.data(), c.m, c.k, a_stride); fill_matrix(w0.data(), c.n, c.k, w_stride); fill_matrix(w1.data(), c.n, c.k, w_stride);
+    // Where rows are padded, W's have a gap: what lies in it is NaN.
+    for (auto *w : {&w0, &w1}) for (int n = 0; n < c.n; ++n) {
+        uint8_t *const at = w->data() + size_t(n) * w_stride + gap_at;
+        memmove((void *)(at + gap), at, (c.k - gap_at) * sizeof *at);
+        memset((void *)at, 0xff, gap * sizeof *at);
+    }
     for (auto *x : {&b0, &b1, &s0, &s1, &row_scale}) fill(x->data(), x->count);
     fill(residual.data(), residual.count); fill(table.data(), table.count);
     for (int n = 0; n < c.n; ++n) units[n] = std::ldexp(1.0f, n % 5 - 3);
@@ -27,7 +33,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     p.weight[0] = w0.data(); p.weight[1] = w1.data(); p.weight_scale[0] = s0.data(); p.weight_scale[1] = s1.data(); p.row_scale = row_scale.data();
     p.bias[0] = c.bias ? b0.data() : nullptr; p.bias[1] = c.bias ? b1.data() : nullptr; p.units = gelu ? units.data() : nullptr;
     p.gate_table = table.data(); p.step = step.data(); p.rows = c.m; p.split = c.split; p.columns = c.n; p.k = c.k;
-    p.out_stride = o_stride; p.a_stride = a_stride; p.residual_stride = r_stride; p.weight_stride = w_stride; p.gate_stride = gate_stride;
+    p.out_stride = o_stride; p.a_stride = a_stride; p.residual_stride = r_stride; p.weight_stride = w_stride; p.gap_at = gap_at; p.gap = gap; p.gate_stride = gate_stride;
     const bool gate0 = c.gate0 && !gelu, gate1 = c.gate1 && !gelu;
     p.gate_column[0] = gate0 ? 8 : -1; p.gate_column[1] = gate1 ? c.n + 8 : -1; p.raster_rows = c.raster;
     auto up_ = [](int x, int y) { return (x + y - 1) / y; };
@@ -44,7 +50,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
         const int s = r >= c.split;
         const uint8_t *w = (s ? w1 : w0).data() + size_t(n) * w_stride;
         double sum = 0;
-        for (int k = 0; k < c.k; ++k) sum += double(e4m3_value(a[size_t(r) * a_stride + k])) * e4m3_value(w[k]);
+        for (int k = 0; k < c.k; ++k) sum += double(e4m3_value(a[size_t(r) * a_stride + k])) * e4m3_value(w[k < gap_at ? k : k + gap]);
         double y = sum * row_scale[r] * (s ? s1 : s0)[n] + (c.bias ? (s ? b1 : b0)[n] : 0.0f);
         if (s ? gate1 : gate0) y *= up(table[size_t(2) * gate_stride + (s ? c.n + 8 : 8) + n]);
         if (p.residual) y += up(residual[size_t(r) * r_stride + n]);

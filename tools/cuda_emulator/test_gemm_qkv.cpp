@@ -14,7 +14,8 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     const int w_rows = part_row[3] + c.mlp, a_stride = c.k + 8 * c.pad, w_stride = c.k + 8 * c.pad, m_stride = c.mlp + 16 * c.pad;
     emulator::Guarded<bf16> a(size_t(c.rows) * a_stride), w0(size_t(w_rows) * w_stride), w1(size_t(w_rows) * w_stride);
     emulator::Guarded<bf16> qkv(size_t(c.rows) * 3 * width), mlp(size_t(c.rows) * m_stride + 8);
-    emulator::Guarded<float> b0(w_rows), b1(w_rows), q0(c.dh), q1(c.dh), k0(c.dh), k1(c.dh), rope(size_t(c.rows) * c.dh);
+    // Biases have no gaps.
+    emulator::Guarded<float> b0(3 * width + c.mlp), b1(3 * width + c.mlp), q0(c.dh), q1(c.dh), k0(c.dh), k1(c.dh), rope(size_t(c.rows) * c.dh);
     fill(a.data(), a.count); fill(w0.data(), w0.count); fill(w1.data(), w1.count);
     for (auto *b : {&b0, &b1, &q0, &q1, &k0, &k1}) fill(b->data(), b->count);
     for (int r = 0; r < c.rows; ++r) for (int i = 0; i < c.dh / 2; ++i) {
@@ -37,15 +38,16 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     std::vector<float> y(c.dh);
     for (int r = 0; r < c.rows; ++r) {
         const int s = r >= c.split;
-        auto linear = [&](int row) {
+        auto linear = [&](int part, int column) {
+            const int row = part_row[part] + column;
             const bf16 *w = (s ? w1 : w0).data() + size_t(row) * w_stride;
             double sum = 0;
             for (int k = 0; k < c.k; ++k) sum += double(up(a[size_t(r) * a_stride + k])) * up(w[k]);
-            return round(float(sum) + (c.bias ? (s ? b1 : b0)[row] : 0.0f));
+            return round(float(sum) + (c.bias ? (s ? b1 : b0)[part * width + column] : 0.0f));
         };
         for (int part = 0; part < 3; ++part) for (int h = 0; h < c.heads; ++h) {
             double squares = 0;
-            for (int d = 0; d < c.dh; ++d) { y[d] = linear(part_row[part] + h * c.dh + d); squares += double(y[d]) * y[d]; }
+            for (int d = 0; d < c.dh; ++d) { y[d] = linear(part, h * c.dh + d); squares += double(y[d]) * y[d]; }
             if (part < 2) {
                 const float inverse = float(1 / std::sqrt(squares / c.dh + 1e-6));
                 const auto &norm = part == 0 ? (s ? q1 : q0) : (s ? k1 : k0);
@@ -61,7 +63,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
         for (int n = 0; n < m_stride; ++n) {
             uint16_t bits; memcpy(&bits, &mlp[size_t(r) * m_stride + n], 2);
             if (n >= c.mlp) { if (bits != 0xffff) emulator::fail("write into the gap of a row"); continue; }
-            const float x = linear(part_row[3] + n);
+            const float x = linear(3, n);
             cm.add(up(mlp[size_t(r) * m_stride + n]), round(0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)))), c.round ? 4.0f : 1.02f, 0.25f);
         }
     }

@@ -9,10 +9,11 @@ struct Case { int rows, split, heads, dh, k, pad; bool bias; int raster; };
 using Kernel = void (*)(const GemmQkvFp8Params);
 
 static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, int shared, const Case &c) {
-    const int width = c.heads * c.dh, a_stride = c.k + 16 * c.pad, w_stride = c.k + 32 * c.pad;
-    emulator::Guarded<uint8_t> a(size_t(c.rows) * a_stride), w0(size_t(3 * width) * w_stride), w1(size_t(3 * width) * w_stride);
+    // Where rows are padded, W has more heads than the product takes.
+    const int width = c.heads * c.dh, part_rows = width + 16 * c.pad, rows = 2 * part_rows + width, a_stride = c.k + 16 * c.pad, w_stride = c.k + 32 * c.pad;
+    emulator::Guarded<uint8_t> a(size_t(c.rows) * a_stride), w0(size_t(rows) * w_stride), w1(size_t(rows) * w_stride);
     emulator::Guarded<bf16> qkv(size_t(c.rows) * 3 * width);
-    emulator::Guarded<float> b0(3 * width), b1(3 * width), s0(3 * width), s1(3 * width), row_scale(c.rows), q0(c.dh), q1(c.dh), k0(c.dh), k1(c.dh), rope(size_t(c.rows) * c.dh);
+    emulator::Guarded<float> b0(3 * width), b1(3 * width), s0(rows), s1(rows), row_scale(c.rows), q0(c.dh), q1(c.dh), k0(c.dh), k1(c.dh), rope(size_t(c.rows) * c.dh);
     for (auto *x : {&a, &w0, &w1}) fill_e4m3(x->data(), x->count);
     for (auto *x : {&b0, &b1, &s0, &s1, &row_scale, &q0, &q1, &k0, &k1}) fill(x->data(), x->count);
     for (int r = 0; r < c.rows; ++r) for (int i = 0; i < c.dh / 2; ++i) {
@@ -24,7 +25,7 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
     p.weight_scale[0] = s0.data(); p.weight_scale[1] = s1.data(); p.bias[0] = c.bias ? b0.data() : nullptr; p.bias[1] = c.bias ? b1.data() : nullptr;
     p.q_norm[0] = q0.data(); p.q_norm[1] = q1.data(); p.k_norm[0] = k0.data(); p.k_norm[1] = k1.data(); p.rope = rope.data();
     p.rows = c.rows; p.split = c.split; p.k = c.k; p.a_stride = a_stride; p.weight_stride = w_stride; p.heads = c.heads; p.head_dim = c.dh;
-    p.raster_rows = c.raster; p.eps = 1e-6f;
+    p.raster_rows = c.raster; p.eps = 1e-6f; p.part_rows = part_rows;
     auto tiles = [](int x, int y) { return (x + y - 1) / y; };
     const int grid = (tiles(c.split, tm) + tiles(c.rows - c.split, tm)) * 3 * tiles(width, tn);
     emulator::launch(dim3(grid), dim3(threads), shared, [&] { kernel(p); });
@@ -37,11 +38,11 @@ static bool run(const char *name, Kernel kernel, int tm, int tn, int threads, in
         for (int part = 0; part < 3; ++part) for (int h = 0; h < c.heads; ++h) {
             double squares = 0;
             for (int d = 0; d < c.dh; ++d) {
-                const int row = part * width + h * c.dh + d;
+                const int column = h * c.dh + d, row = part * part_rows + column;
                 const uint8_t *w = (s ? w1 : w0).data() + size_t(row) * w_stride;
                 double sum = 0;
                 for (int k = 0; k < c.k; ++k) sum += double(e4m3_value(a[size_t(r) * a_stride + k])) * e4m3_value(w[k]);
-                y[d] = sum * row_scale[r] * (s ? s1 : s0)[row] + (c.bias ? (s ? b1 : b0)[row] : 0.0f);
+                y[d] = sum * row_scale[r] * (s ? s1 : s0)[row] + (c.bias ? (s ? b1 : b0)[part * width + column] : 0.0f);
                 squares += y[d] * y[d];
             }
             if (part < 2) {
