@@ -32,6 +32,8 @@ pub mod cache;
 pub mod elastic;
 
 pub mod pipeline;
+#[cfg(feature = "cli")]
+mod report;
 
 #[cfg(feature = "cli")]
 pub mod cli;

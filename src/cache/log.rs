@@ -114,6 +114,24 @@ impl ListLog {
 }
 
 impl CacheLog {
+    /// Hits by steps that were compared, over all lists; none if none was.
+    #[must_use]
+    pub fn hits_per_compared(&self) -> Option<f64> {
+        let verdicts = || self.lists.iter().flat_map(|list| &list.steps);
+        let compared = verdicts().filter(|verdict| verdict.diff.is_some());
+        let hits = compared.clone().filter(|verdict| verdict.reason.is_hit()).count();
+        let compared = compared.count();
+        (compared > 0).then(|| hits as f64 / compared as f64)
+    }
+
+    /// Hits by all steps, over all lists.
+    #[must_use]
+    pub fn hits_per_step(&self) -> f64 {
+        let hits: usize = self.lists.iter().map(|list| list.counts().hits).sum();
+        let steps: usize = self.lists.iter().map(|list| list.steps.len()).sum();
+        hits as f64 / steps.max(1) as f64
+    }
+
     /// The rate that the caching tutorial prints: the mean over double blocks, single blocks, and the
     /// transformer, whose values are those of the single blocks. None with one list, or if none compared.
     #[must_use]
@@ -179,6 +197,7 @@ mod tests {
             step_ms: Vec::new(),
         };
         assert!((other.tutorial_rate().unwrap() - 2.5 / 3.0).abs() < 1e-12);
+        assert_eq!((other.hits_per_compared(), other.hits_per_step()), (Some(0.75), 0.75));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 mod bench;
 mod cache;
+mod compare;
 mod elastic;
+mod model;
 
 use std::path::PathBuf;
 
@@ -19,11 +21,15 @@ use clap::builder::PossibleValue;
 
 pub(super) use crate::cli::args::bench::BenchArgs;
 pub(super) use crate::cli::args::cache::CacheArgs;
+pub(super) use crate::cli::args::cache::CacheName;
+pub(super) use crate::cli::args::compare::CompareArgs;
+pub(super) use crate::cli::args::compare::CompareOutputArgs;
 pub(super) use crate::cli::args::elastic::CalibrationArgs;
 pub(super) use crate::cli::args::elastic::ElasticArgs;
 pub(super) use crate::cli::args::elastic::ElasticVerb;
 pub(super) use crate::cli::args::elastic::PlanArgs;
 pub(super) use crate::cli::args::elastic::PrepareArgs;
+pub(super) use crate::cli::args::model::ModelArgs;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::ops::noise::Grid;
@@ -78,6 +84,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Make pictures from prompts
     Run(Box<RunArgs>),
+    /// Make the same pictures in several modes and caches, and compare times and quality
+    Compare(Box<CompareArgs>),
     /// Measure how long loading, each phase and each kernel take
     Bench(Box<BenchArgs>),
     /// Fit a model to elastic modes
@@ -127,6 +135,21 @@ pub(super) struct PromptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PictureArgs {
+    #[command(flatten)]
+    pub(super) shape: ShapeArgs,
+    /// Seed of the noise; the same seed draws the same picture
+    #[arg(long, value_name = "S", default_value_t = 0, env = "FLUX_RT_SEED", hide_env = true)]
+    #[arg(value_parser = whole_number::<u64>, allow_negative_numbers = true)]
+    pub(super) seed: u64,
+    /// Pictures of each prompt, with seeds S, S+1, ...
+    #[arg(long, value_name = "N", default_value_t = 1, env = "FLUX_RT_COUNT", hide_env = true)]
+    #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
+    pub(super) count: usize,
+}
+
+/// What a picture is made with beside its prompt and its noise.
+#[derive(Debug, Args)]
+pub(super) struct ShapeArgs {
     /// Pixels, a multiple of 16
     #[arg(long, value_name = "PIXELS", env = "FLUX_RT_WIDTH", hide_env = true)]
     #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
@@ -143,14 +166,6 @@ pub(super) struct PictureArgs {
     #[arg(long, value_name = "G", env = "FLUX_RT_GUIDANCE", hide_env = true)]
     #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(super) guidance: Option<f32>,
-    /// Seed of the noise; the same seed draws the same picture
-    #[arg(long, value_name = "S", default_value_t = 0, env = "FLUX_RT_SEED", hide_env = true)]
-    #[arg(value_parser = whole_number::<u64>, allow_negative_numbers = true)]
-    pub(super) seed: u64,
-    /// Pictures of each prompt, with seeds S, S+1, ...
-    #[arg(long, value_name = "N", default_value_t = 1, env = "FLUX_RT_COUNT", hide_env = true)]
-    #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
-    pub(super) count: usize,
     /// T5 tokens of the prompt that are read, padding included
     #[arg(long, value_name = "TOKENS", env = "FLUX_RT_MAX_SEQUENCE_LENGTH", hide_env = true)]
     #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
@@ -168,6 +183,13 @@ pub(super) struct SpeedArgs {
     #[arg(long, value_name = "MODE", default_value_t, env = "FLUX_RT_MODE", hide_env = true)]
     #[arg(value_parser = mode)]
     pub(super) mode: Mode,
+    #[command(flatten)]
+    pub(super) compute: ComputeArgs,
+}
+
+/// Where and in what is computed.
+#[derive(Debug, Args)]
+pub(super) struct ComputeArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "FLUX_RT_DEVICE")]
     #[arg(hide_env = true, value_parser = device)]
@@ -188,40 +210,18 @@ pub(super) struct SpeedArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ModelArgs {
-    /// demo (built in), a folder, a .safetensors file, a Hugging Face id in the local cache, or
-    /// synthetic:flux-dev (random weights, for speed)
-    #[arg(long, value_name = "SRC", default_value = "demo", env = "FLUX_RT_MODEL")]
-    #[arg(hide_env = true, value_hint = ValueHint::AnyPath)]
-    pub(super) model: String,
-    /// Transformer weights instead of the model's
-    #[arg(long, value_name = "FILE", env = "FLUX_RT_TRANSFORMER", hide_env = true)]
+pub(super) struct NoiseArgs {
+    #[command(flatten)]
+    pub(super) rng: RngArgs,
+    /// Initial latents instead of noise: tensor `latents`, packed or not
+    #[arg(long, value_name = "FILE", env = "FLUX_RT_LATENTS", hide_env = true)]
     #[arg(value_hint = ValueHint::FilePath)]
-    pub(super) transformer: Option<PathBuf>,
-    /// VAE weights instead of the model's
-    #[arg(long, value_name = "FILE", env = "FLUX_RT_VAE", hide_env = true)]
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(super) vae: Option<PathBuf>,
-    /// CLIP weights instead of the model's
-    #[arg(long, value_name = "FILE", env = "FLUX_RT_TEXT_ENCODER", hide_env = true)]
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(super) text_encoder: Option<PathBuf>,
-    /// T5 weights instead of the model's
-    #[arg(long = "text-encoder-2", value_name = "FILE", env = "FLUX_RT_TEXT_ENCODER_2")]
-    #[arg(hide_env = true, value_hint = ValueHint::FilePath)]
-    pub(super) text_encoder_2: Option<PathBuf>,
-    /// Folder with CLIP's tokenizer
-    #[arg(long, value_name = "DIR", env = "FLUX_RT_TOKENIZER")]
-    #[arg(hide_env = true, value_hint = ValueHint::DirPath)]
-    pub(super) tokenizer: Option<PathBuf>,
-    /// Folder with T5's tokenizer
-    #[arg(long, value_name = "DIR", env = "FLUX_RT_TOKENIZER_2")]
-    #[arg(hide_env = true, value_hint = ValueHint::DirPath)]
-    pub(super) tokenizer_2: Option<PathBuf>,
+    pub(super) latents: Option<PathBuf>,
 }
 
+/// Whose random numbers the noise is.
 #[derive(Debug, Args)]
-pub(super) struct NoiseArgs {
+pub(super) struct RngArgs {
     /// PyTorch generator to repeat: on CUDA, on the CPU, or on the CPU before 2.12 (bf16)
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "RNG", env = "FLUX_RT_RNG", hide_env = true)]
@@ -231,10 +231,6 @@ pub(super) struct NoiseArgs {
     #[arg(long, value_name = "CARD", env = "FLUX_RT_RNG_GRID", hide_env = true)]
     #[arg(value_parser = rng_grid, allow_negative_numbers = true)]
     pub(super) rng_grid: Option<Grid>,
-    /// Initial latents instead of noise: tensor `latents`, packed or not
-    #[arg(long, value_name = "FILE", env = "FLUX_RT_LATENTS", hide_env = true)]
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(super) latents: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cache::CacheOptions;
+use crate::cli::args::ComputeArgs;
 use crate::cli::args::ModelArgs;
-use crate::cli::args::NoiseArgs;
 use crate::cli::args::PromptArgs;
+use crate::cli::args::RngArgs;
 use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
-use crate::cli::args::SpeedArgs;
 use crate::cli::args::TierName;
 use crate::cli::output;
 use crate::cli::output::Destination;
@@ -25,6 +25,8 @@ use crate::ops::noise::Grid;
 use crate::pipeline::DType;
 use crate::pipeline::Defaults;
 use crate::pipeline::DeviceChoice;
+use crate::pipeline::Engine;
+use crate::pipeline::EngineBuilder;
 use crate::pipeline::Request;
 use crate::pipeline::Rng;
 use crate::pipeline::Settings;
@@ -37,13 +39,8 @@ const MAX_PICTURES: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) source: ModelSource,
-    pub(super) device: DeviceChoice,
-    pub(super) dtype: DType,
+    pub(super) compute: ComputeArgs,
     pub(super) mode: Mode,
-    /// Whether to leave the card's own kernels out.
-    pub(super) portable: bool,
-    /// Bytes of GPU memory to take at most.
-    pub(super) max_vram: Option<usize>,
     /// Empty means the model's example prompt.
     pub(super) prompts: Vec<String>,
     /// Pictures of each prompt.
@@ -66,17 +63,17 @@ impl Job {
     /// [`Error::Request`] for what cannot be, [`Error::Write`] for an output that cannot be made.
     pub(super) fn new(args: RunArgs) -> Result<Self> {
         let RunArgs { prompts, picture, speed, cache, model, noise, output } = args;
-        check_speed(&speed)?;
+        check_speed(&speed.compute, &speed.mode)?;
         let mut template = Request {
             prompt_2: prompts.prompt_2.clone(),
-            width: picture.width,
-            height: picture.height,
-            steps: picture.steps,
-            guidance: picture.guidance,
+            width: picture.shape.width,
+            height: picture.shape.height,
+            steps: picture.shape.steps,
+            guidance: picture.shape.guidance,
             seed: picture.seed,
-            rng: rng(&noise)?,
-            max_sequence_length: picture.max_sequence_length,
-            vae_tiling: picture.vae_tiling,
+            rng: rng(&noise.rng)?,
+            max_sequence_length: picture.shape.max_sequence_length,
+            vae_tiling: picture.shape.vae_tiling,
             cache: cache.options()?,
             ..Request::default()
         };
@@ -105,11 +102,8 @@ impl Job {
         }
         Ok(Self {
             source: source(model),
-            device: speed.device,
-            dtype: speed.dtype,
+            compute: speed.compute,
             mode: speed.mode,
-            portable: speed.tier == TierName::Portable,
-            max_vram: speed.max_vram,
             prompts,
             count: picture.count,
             latents,
@@ -143,20 +137,30 @@ impl Job {
     }
 }
 
-/// Refuses speed options that exclude each other or name no file.
-pub(super) fn check_speed(speed: &SpeedArgs) -> Result<()> {
-    if speed.dtype == DType::F32 && matches!(speed.device, DeviceChoice::Cuda(_)) {
+/// Refuses options that exclude each other, and a mode that names no file.
+pub(super) fn check_speed(compute: &ComputeArgs, mode: &Mode) -> Result<()> {
+    if compute.dtype == DType::F32 && matches!(compute.device, DeviceChoice::Cuda(_)) {
         refuse("dtype", "expected auto or bf16 on cuda, found f32; --device cpu has f32")?;
     }
-    if speed.max_vram.is_some() && speed.device == DeviceChoice::Cpu {
+    if compute.max_vram.is_some() && compute.device == DeviceChoice::Cpu {
         refuse("max-vram", "expected a GPU, whose memory it limits, found --device cpu")?;
     }
-    match &speed.mode {
+    match mode {
         Mode::Plan(path) if !path.is_file() => {
             refuse("mode", format!("there is no plan file {}", path.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// An engine's builder for where and in what to compute.
+pub(super) fn builder(source: ModelSource, compute: &ComputeArgs) -> EngineBuilder {
+    Engine::builder()
+        .source(source)
+        .device(compute.device)
+        .dtype(compute.dtype)
+        .portable(compute.tier == TierName::Portable)
+        .max_vram(compute.max_vram)
 }
 
 /// The model that the flags name.
@@ -172,7 +176,7 @@ pub(super) fn source(model: ModelArgs) -> ModelSource {
     }
 }
 
-fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
+pub(super) fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
     let PromptArgs { prompt, prompt_file, prompt_2: _ } = args;
     let Some(file) = prompt_file else {
         if prompts::look_unquoted(&prompt) {
@@ -189,7 +193,7 @@ fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
     Ok(prompts::read_file(&file)?)
 }
 
-fn rng(args: &NoiseArgs) -> Result<Rng> {
+pub(super) fn rng(args: &RngArgs) -> Result<Rng> {
     match (args.rng, args.rng_grid) {
         (RngName::TorchCuda, grid) => Ok(Rng::TorchCuda { grid }),
         (_, Some(_)) => refuse("rng-grid", "only --rng torch-cuda has a grid; leave it out"),
@@ -199,7 +203,7 @@ fn rng(args: &NoiseArgs) -> Result<Rng> {
 }
 
 /// Checks the values that were given as far as that goes without knowing the model.
-fn check_values(template: &Request) -> Result<()> {
+pub(super) fn check_values(template: &Request) -> Result<()> {
     let any_model = Defaults {
         prompt: String::new(),
         width: 16,

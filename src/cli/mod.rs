@@ -1,12 +1,13 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `bench`, `elastic`, `inspect`,
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `compare`, `bench`, `elastic`, `inspect`,
 //! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
 //! terminal.
 
 mod args;
 mod bench;
 mod cache_report;
+mod compare;
 mod completions;
 mod doctor;
 mod elastic;
@@ -42,6 +43,12 @@ pub fn main() -> ExitCode {
             }
             run::execute(*args)
         }
+        Command::Compare(args) => {
+            if args.output.progress == ProgressStyle::Json {
+                stream::use_json_lines();
+            }
+            compare::execute(*args)
+        }
         Command::Bench(args) => bench::execute(*args),
         Command::Elastic(args) => elastic::execute(args),
         Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
@@ -70,6 +77,16 @@ fn describe(error: &anyhow::Error) -> String {
         _ => cause.to_string(),
     });
     causes.collect::<Vec<_>>().join(": ")
+}
+
+/// Whether the user stopped it.
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Cancelled)))
+}
+
+/// Whether a file could not be written.
+fn is_write(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Write { .. })))
 }
 
 /// What the user can do about it, when the error itself does not say.

@@ -135,7 +135,7 @@ fn next_number(names: &[String]) -> u64 {
 }
 
 /// The prompt as part of a file name: lower-case ASCII letters and digits, all else one `-`.
-fn slug(prompt: &str) -> String {
+pub(super) fn slug(prompt: &str) -> String {
     let mut slug = String::new();
     for word in prompt.split(|letter: char| !letter.is_ascii_alphanumeric()) {
         if word.is_empty() {

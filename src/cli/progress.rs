@@ -36,6 +36,8 @@ pub(super) struct Progress {
     pictures: usize,
     /// The one being made, counted from 1.
     picture: usize,
+    /// What the pictures now are, where there are several kinds.
+    label: String,
     phase: Phase,
     denoise_start: Instant,
 }
@@ -50,7 +52,14 @@ impl Progress {
             ProgressStyle::None => Style::None,
         };
         let denoise_start = Instant::now();
-        Self { style, pictures, picture: 0, phase: Phase::Encode, denoise_start }
+        Self {
+            style,
+            pictures,
+            picture: 0,
+            label: String::new(),
+            phase: Phase::Encode,
+            denoise_start,
+        }
     }
 
     /// The model is being loaded.
@@ -73,6 +82,16 @@ impl Progress {
         }
     }
 
+    /// What the pictures from now on are.
+    pub(super) fn label(&mut self, label: String) {
+        self.label = label;
+    }
+
+    /// So many pictures need not be made.
+    pub(super) fn skip(&mut self, pictures: usize) {
+        self.picture += pictures;
+    }
+
     /// The next picture begins.
     pub(super) fn picture(&mut self, prompt: &str, seed: u64) {
         self.picture += 1;
@@ -87,6 +106,7 @@ impl Progress {
                 "pictures": self.pictures,
                 "prompt": prompt,
                 "seed": seed,
+                "label": self.label,
             })),
             Style::Lines | Style::None => {}
         }
@@ -187,11 +207,15 @@ impl Progress {
         }
     }
 
-    /// `[2/8] `, or nothing for a single picture.
+    /// `[2/8] `, or nothing for a single picture, and what it is.
     fn which(&self) -> String {
+        let label = match self.label.as_str() {
+            "" => String::new(),
+            label => format!("{label}: "),
+        };
         match self.pictures {
-            1 => String::new(),
-            pictures => format!("[{}/{pictures}] ", self.picture),
+            1 => label,
+            pictures => format!("[{}/{pictures}] {label}", self.picture),
         }
     }
 }

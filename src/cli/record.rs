@@ -161,7 +161,7 @@ impl Record {
             cache: _,
         } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
-        let (rng, rng_grid) = noise(job, rng);
+        let (rng, rng_grid) = noise(job.latents_file.as_deref(), rng);
         self.pictures.push(PictureRecord {
             path,
             prompt,
@@ -187,14 +187,19 @@ impl Record {
 ///
 /// # Errors
 /// When a weight file cannot be read for its digest.
-pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Vec<u8>> {
+pub(super) fn png(
+    model: &str,
+    latents_file: Option<&Path>,
+    engine: &mut Engine,
+    made: &Generated,
+) -> Result<Vec<u8>> {
     let weights = engine.weight_digests()?.iter().cloned().collect();
     let settings = &made.settings;
-    let (rng, rng_grid) = noise(job, settings.rng);
+    let (rng, rng_grid) = noise(latents_file, settings.rng);
     let metadata = Metadata {
         schema: metadata::SCHEMA,
         program_version: env!("CARGO_PKG_VERSION").into(),
-        model: job.source.model.clone(),
+        model: model.to_owned(),
         weights,
         prompt: settings.prompt.clone(),
         prompt_2: settings.prompt_2.clone(),
@@ -208,7 +213,7 @@ pub(super) fn png(job: &Job, engine: &mut Engine, made: &Generated) -> Result<Ve
         dtype: engine.dtype().to_string(),
         device: engine.device_name(),
         tier: engine.tier().map(str::to_owned),
-        mode: job.mode.to_string(),
+        mode: engine.mode().to_string(),
         plan: engine.own_plan(),
         lowered: engine.lowered().iter().map(|&part| part.to_owned()).collect(),
         t5_dtype: engine.t5_dtype().map(str::to_owned),
@@ -228,8 +233,8 @@ pub(super) fn cache_name(cache: Option<&CacheOptions>) -> String {
 }
 
 /// Where the noise came from: a file of latents, or a generator with its grid.
-fn noise(job: &Job, rng: Rng) -> (String, Option<u32>) {
-    match (&job.latents_file, rng) {
+pub(super) fn noise(latents_file: Option<&Path>, rng: Rng) -> (String, Option<u32>) {
+    match (latents_file, rng) {
         (Some(path), _) => (path.display().to_string(), None),
         (None, Rng::TorchCuda { grid }) => (rng.to_string(), grid.map(Grid::blocks)),
         (None, Rng::TorchCpu | Rng::TorchCpuLegacy) => (rng.to_string(), None),

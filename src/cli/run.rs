@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::cli;
 use crate::cli::args::RunArgs;
 use crate::cli::interrupt;
+use crate::cli::job;
 use crate::cli::job::Job;
 use crate::cli::output;
 use crate::cli::progress::Progress;
@@ -61,15 +62,8 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
 }
 
 fn build(job: &Job) -> Result<Engine> {
-    let builder = Engine::builder()
-        .source(job.source.clone())
-        .device(job.device)
-        .dtype(job.dtype)
-        .mode(job.mode.clone())
-        .portable(job.portable)
-        .max_vram(job.max_vram)
-        .expecting(job.template.clone());
-    Ok(builder.build()?)
+    let builder = job::builder(job.source.clone(), &job.compute);
+    Ok(builder.mode(job.mode.clone()).expecting(job.template.clone()).build()?)
 }
 
 /// A run at work.
@@ -122,7 +116,8 @@ impl Run {
     fn keep(&mut self, made: &Generated) -> Result<()> {
         let settings = &made.settings;
         self.progress.hashing();
-        let png = record::png(&self.job, &mut self.engine, made)?;
+        let (model, latents_file) = (&self.job.source.model, self.job.latents_file.as_deref());
+        let png = record::png(model, latents_file, &mut self.engine, made)?;
         let path = self.job.destination.save(&settings.prompt, settings.seed, &png)?;
         self.progress.saved(&path, settings.seed, settings.steps, &made.timings);
         if let Some(log) = &made.cache {
@@ -140,7 +135,7 @@ impl Run {
     fn finish(mut self, outcome: Result<()>) -> Result<ExitCode> {
         let saved = self.save_latents();
         let outcome = outcome.and(saved);
-        let interrupted = outcome.as_ref().is_err_and(is_cancelled);
+        let interrupted = outcome.as_ref().is_err_and(cli::is_cancelled);
         if let Err(error) = &outcome {
             self.record.status = if interrupted { "interrupted" } else { "failed" };
             self.record.error = (!interrupted).then(|| cli::describe(error));
@@ -181,10 +176,6 @@ impl Run {
         self.record.save_latents = Some(path);
         Ok(())
     }
-}
-
-fn is_cancelled(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Cancelled)))
 }
 
 fn note_dropped(made: &Generated) {

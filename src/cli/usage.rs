@@ -42,11 +42,9 @@ pub(super) fn parse() -> Result<Cli, ExitCode> {
 /// The name that a user writes for a field of a request: `--width` for `width`.
 pub(super) fn flag_of(field: &str) -> String {
     let command = Cli::command();
-    let elastic = command.find_subcommand("elastic").into_iter();
-    let verbs = elastic.flat_map(clap::Command::get_subcommands);
-    let mut arguments =
-        verbs.chain(command.find_subcommand("run")).flat_map(clap::Command::get_arguments);
-    let known = arguments.any(|arg| arg.get_long() == Some(field));
+    let verbs = || command.get_subcommands();
+    let all = verbs().chain(verbs().flat_map(clap::Command::get_subcommands));
+    let known = all.flat_map(clap::Command::get_arguments).any(|arg| arg.get_long() == Some(field));
     if known { format!("--{field}") } else { field.to_owned() }
 }
 
@@ -70,8 +68,8 @@ fn prefer_flags(args: &mut RunArgs, matches: &ArgMatches) {
     if flag("prompt_file") && !flag("prompt") {
         args.prompts.prompt.clear();
     }
-    if flag("rng") && !flag("rng_grid") && args.noise.rng != RngName::TorchCuda {
-        args.noise.rng_grid = None;
+    if flag("rng") && !flag("rng_grid") && args.noise.rng.rng != RngName::TorchCuda {
+        args.noise.rng.rng_grid = None;
     }
 }
 

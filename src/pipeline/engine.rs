@@ -237,6 +237,11 @@ impl Engine {
         Ok(self.digests.as_deref().unwrap_or_default())
     }
 
+    /// Has the next picture's prompt encoded, also if the one before had the same: for times.
+    pub fn forget_prompts(&mut self) {
+        self.prompts = PromptCache::default();
+    }
+
     /// Milliseconds that loading took.
     #[must_use]
     pub fn load_ms(&self) -> f64 {

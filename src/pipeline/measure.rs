@@ -37,6 +37,13 @@ impl Engine {
         })
     }
 
+    /// Has [`Engine::gpu_memory`] tell the peak from now on.
+    pub fn reset_peak_memory(&self) {
+        if let Device::Cuda(cuda) = self.device() {
+            cuda.reset_peak_memory();
+        }
+    }
+
     /// Makes one image with every kernel launched and timed by itself, then one of one step to look at
     /// the inputs of matrix products; none on the CPU.
     ///

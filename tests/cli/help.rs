@@ -5,7 +5,7 @@ use crate::Desk;
 #[test]
 fn every_verb_explains_itself() {
     let desk = Desk::new();
-    for verb in ["run", "bench", "elastic", "inspect", "doctor", "completions"] {
+    for verb in ["run", "compare", "bench", "elastic", "inspect", "doctor", "completions"] {
         for flag in ["-h", "--help"] {
             let answer = desk.call([verb, flag]);
             answer.succeeds();
@@ -14,7 +14,7 @@ fn every_verb_explains_itself() {
         }
     }
     let answer = desk.call(["--help"]);
-    for part in ["run", "bench", "elastic", "inspect", "doctor", "completions", "Exit codes"] {
+    for part in ["run", "compare", "bench", "elastic", "inspect", "doctor", "Exit codes"] {
         assert!(answer.stdout.contains(part), "{}", answer.stdout);
     }
 }

@@ -73,3 +73,36 @@ fn the_second_ctrl_c_ends_at_once() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!desk.path("out").exists());
 }
+
+#[test]
+fn a_comparison_that_was_interrupted_goes_on() {
+    let desk = Desk::new();
+    let model = crate::golden("dev").to_string_lossy().into_owned();
+    let start =
+        ["compare", "--model", &model, "--progress", "json", "--prompt", "a fox", "a house"];
+    desk.file("mine.toml", b"preset = \"aggressive\"\n");
+    // The second configuration's first picture, behind a warm-up each, is the sixth.
+    let which =
+        ["--modes", "XL", "--caches", "none,mine.toml", "--width", "256", "--height", "256"];
+    let args: Vec<&str> = start.into_iter().chain(which).collect();
+    let mut command = desk.command(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(r#""event":"step","picture":5"#)));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("--resume goes on")), "{rest:?}");
+    let results = || -> Value {
+        let text = flux_rt::files::read_text(&desk.path("results/results.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let before = results();
+    assert_eq!(before["status"], "interrupted");
+    assert_eq!(before["configurations"][0]["pictures"].as_array().unwrap().len(), 2);
+    desk.call(args.into_iter().chain(["--resume"])).succeeds();
+    let after = results();
+    assert_eq!(after["status"], "complete");
+    assert_eq!(after["configurations"][0], before["configurations"][0], "made again");
+    assert_eq!(after["configurations"][1]["pictures"].as_array().unwrap().len(), 2);
+}

@@ -6,6 +6,7 @@ mod data;
 
 mod bench;
 mod cache;
+mod compare;
 mod elastic;
 mod help;
 mod inspect;

@@ -1,5 +1,6 @@
 //! The flags of the step cache.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -99,10 +100,7 @@ impl CacheArgs {
     /// # Errors
     /// [`Error::Request`] for a flag without a cache; those of reading a file.
     pub(in crate::cli) fn options(self) -> Result<Option<CacheOptions>> {
-        let base = match &self.cache {
-            CacheName::Preset(preset) => preset.options(),
-            CacheName::File(path) => file::read(path)?,
-        };
+        let base = self.cache.options()?;
         let changes = self.changes();
         match base {
             Some(mut options) => {
@@ -164,10 +162,34 @@ impl Changes {
 }
 
 /// What `--cache` names.
-#[derive(Debug, Clone)]
-enum CacheName {
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cli) enum CacheName {
+    /// By name.
     Preset(Preset),
+    /// A TOML file.
     File(PathBuf),
+}
+
+impl CacheName {
+    /// The options that it means; none if nothing is cached.
+    ///
+    /// # Errors
+    /// Those of reading a file.
+    pub(in crate::cli) fn options(&self) -> crate::error::Result<Option<CacheOptions>> {
+        match self {
+            Self::Preset(preset) => Ok(preset.options()),
+            Self::File(path) => file::read(path),
+        }
+    }
+}
+
+impl fmt::Display for CacheName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preset(preset) => preset.fmt(formatter),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
 }
 
 impl FromStr for CacheName {
@@ -187,7 +209,7 @@ impl FromStr for CacheName {
 
 /// Knows the presets, for completions.
 #[derive(Debug, Clone)]
-struct NameParser;
+pub(in crate::cli) struct NameParser;
 
 impl TypedValueParser for NameParser {
     type Value = CacheName;

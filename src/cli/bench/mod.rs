@@ -12,7 +12,6 @@ use serde_json::json;
 
 use crate::cli::args::BenchArgs;
 use crate::cli::args::SpeedArgs;
-use crate::cli::args::TierName;
 use crate::cli::bench::gpu_sampler::GpuLoad;
 use crate::cli::bench::gpu_sampler::GpuSampler;
 use crate::cli::bench::steps::Steps;
@@ -67,7 +66,7 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let BenchArgs { picture, speed, cache, model, runs, warmup, no_kernels, json, .. } = args;
-    job::check_speed(&speed)?;
+    job::check_speed(&speed.compute, &speed.mode)?;
     let cache = cache.options()?;
     let source = job::source(model);
     let name = source.model.clone();
@@ -82,15 +81,8 @@ pub(super) fn execute(args: BenchArgs) -> Result<ExitCode> {
         cache: cache.clone(),
         ..Request::default()
     };
-    let mut engine = Engine::builder()
-        .source(source)
-        .device(speed.device)
-        .dtype(speed.dtype)
-        .mode(speed.mode.clone())
-        .portable(speed.tier == TierName::Portable)
-        .max_vram(speed.max_vram)
-        .expecting(request(0))
-        .build()?;
+    let builder = job::builder(source, &speed.compute).mode(speed.mode.clone());
+    let mut engine = builder.expecting(request(0)).build()?;
     for note in engine.notes() {
         stream::note(&note);
     }
@@ -186,7 +178,7 @@ fn document(name: &str, speed: &SpeedArgs, engine: &Engine, report: &Report) -> 
         "steps_on_device": report.steps.json(),
         "cache_record": &report.steps.record,
         "t5_dtype": engine.t5_dtype(),
-        "max_vram_bytes": speed.max_vram,
+        "max_vram_bytes": speed.compute.max_vram,
         "peak_memory_bytes": report.memory.map(|memory| memory.peak_bytes),
         "held_memory_bytes": report.memory.map(|memory| memory.held_bytes),
         "offloaded_bytes": report.memory.map(|memory| {

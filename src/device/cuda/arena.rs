@@ -123,6 +123,11 @@ impl Arena {
     pub(crate) fn peak(&self) -> usize {
         self.peak
     }
+
+    /// Counts the peak from what is in use now.
+    pub(crate) fn reset_peak(&mut self) {
+        self.peak = self.in_use;
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,11 @@ impl Cuda {
         (arena.grown(), arena.peak())
     }
 
+    /// Has [`Self::memory`] tell the most bytes from now on.
+    pub fn reset_peak_memory(&self) {
+        self.memory.arena().reset_peak();
+    }
+
     /// All bytes of the GPU that this program holds: buffers and what is kept for them, kernels, the
     /// driver's own. What other programs took or gave back since the GPU was opened is counted too.
     ///

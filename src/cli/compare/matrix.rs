@@ -1,0 +1,69 @@
+//! What is compared: every mode with every cache, and what their pictures are called.
+
+use crate::cache::CacheOptions;
+use crate::cli::args::CacheName;
+use crate::cli::output::slug;
+use crate::elastic::Mode;
+use crate::error::Error;
+use crate::error::Result;
+
+/// A mode with a cache.
+#[derive(Debug, Clone)]
+pub(super) struct Configuration {
+    pub(super) mode: Mode,
+    /// What `--caches` called it.
+    pub(super) cache: String,
+    pub(super) options: Option<CacheOptions>,
+}
+
+impl Configuration {
+    /// `XL, none`.
+    pub(super) fn name(&self) -> String {
+        format!("{}, {}", self.mode, self.cache)
+    }
+
+    /// The file of a picture in the folder of results.
+    pub(super) fn picture(&self, index: usize, prompt: &str) -> String {
+        let [mode, cache] = [&self.mode.to_string(), &self.cache].map(|name| slug(name));
+        format!("pictures/{mode}-{cache}-{:02}-{}.png", index + 1, slug(prompt))
+    }
+}
+
+/// Every mode with every cache, modes outermost.
+///
+/// # Errors
+/// [`Error::Request`] for one that is named twice; those of reading a cache's file.
+pub(super) fn configurations(modes: &[Mode], caches: &[CacheName]) -> Result<Vec<Configuration>> {
+    let mut all: Vec<Configuration> = Vec::new();
+    for mode in modes {
+        for cache in caches {
+            let (mode, options, cache) = (mode.clone(), cache.options()?, cache.to_string());
+            let new = Configuration { mode, cache, options };
+            // Their files would have the same names.
+            if all.iter().any(|known| known.picture(0, "") == new.picture(0, "")) {
+                let reason =
+                    format!("expected every mode and cache once, found {} again", new.name());
+                return Err(Error::Request { field: "modes", reason });
+            }
+            all.push(new);
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Preset;
+
+    #[test]
+    fn modes_are_outermost_and_once() {
+        let caches = [Preset::None, Preset::Aggressive].map(CacheName::Preset);
+        let all = configurations(&[Mode::Xl, Mode::S], &caches).unwrap();
+        let names: Vec<String> = all.iter().map(Configuration::name).collect();
+        assert_eq!(names, ["XL, none", "XL, aggressive", "S, none", "S, aggressive"]);
+        assert!(all[0].options.is_none() && all[1].options.is_some());
+        assert_eq!(all[3].picture(1, "A red apple"), "pictures/s-aggressive-02-a-red-apple.png");
+        assert!(configurations(&[Mode::S, Mode::S], &caches).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The results as tables: Markdown for people, CSV for programs.
+
+use std::fmt::Write as _;
+
+use crate::report::results::Compared;
+use crate::report::results::Hits;
+use crate::report::results::Picture;
+use crate::report::results::Quality;
+use crate::report::results::Results;
+
+/// The columns of `results.csv`, a line a picture.
+const COLUMNS: [&str; 22] = [
+    "mode",
+    "cache",
+    "prompt_index",
+    "prompt",
+    "seed",
+    "file",
+    "width",
+    "height",
+    "steps",
+    "encode_ms",
+    "prepare_ms",
+    "denoise_ms",
+    "decode_ms",
+    "total_ms",
+    "hits_per_compared",
+    "hits_per_step",
+    "tutorial_rate",
+    "psnr",
+    "ssim",
+    "ssimulacra2",
+    "latents_error",
+    "peak_memory_bytes",
+];
+
+/// A line a picture, RFC 4180; empty where there is nothing.
+pub(crate) fn csv(results: &Results) -> String {
+    let mut text = COLUMNS.join(",") + "\r\n";
+    for compared in &results.configurations {
+        for picture in &compared.pictures {
+            text += &row(results, compared, picture).map(|field| quoted(&field)).join(",");
+            text += "\r\n";
+        }
+    }
+    text
+}
+
+fn row(results: &Results, compared: &Compared, picture: &Picture) -> [String; 22] {
+    let setup = &results.setup;
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let hits = |value: fn(&Hits) -> Option<f64>| number(picture.hits.as_ref().and_then(value));
+    let quality =
+        |value: fn(&Quality) -> Option<f64>| number(picture.quality.as_ref().and_then(value));
+    [
+        compared.mode.clone(),
+        compared.cache.clone(),
+        picture.prompt.to_string(),
+        setup.prompts.get(picture.prompt).cloned().unwrap_or_default(),
+        picture.seed.to_string(),
+        picture.file.clone(),
+        setup.width.to_string(),
+        setup.height.to_string(),
+        setup.steps.to_string(),
+        number(Some(picture.encode_ms)),
+        number(Some(picture.prepare_ms)),
+        number(Some(picture.denoise_ms)),
+        number(Some(picture.decode_ms)),
+        number(Some(picture.total_ms)),
+        hits(|hits| hits.per_compared),
+        hits(|hits| Some(hits.per_step)),
+        hits(|hits| hits.tutorial),
+        quality(|quality| quality.psnr),
+        quality(|quality| quality.ssim),
+        quality(|quality| quality.ssimulacra2),
+        quality(|quality| quality.latents_error),
+        compared.peak_memory_bytes.map_or_else(String::new, |bytes| bytes.to_string()),
+    ]
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", field.replace('"', "\"\""));
+    }
+    field.to_owned()
+}
+
+/// The table of the caching tutorial, a line a configuration, with what it lacks.
+pub(crate) fn summary(results: &Results) -> String {
+    let setup = &results.setup;
+    let guidance = setup.guidance.map(|guidance| format!(", guidance {guidance}"));
+    let mut text = format!(
+        "# {} on {}\n\n{} x {}, {} steps{}, {}, {} prompt{} from seed {}; quality against {}.\n\n",
+        setup.model,
+        setup.device,
+        setup.width,
+        setup.height,
+        setup.steps,
+        guidance.unwrap_or_default(),
+        setup.dtype,
+        setup.prompts.len(),
+        if setup.prompts.len() == 1 { "" } else { "s" },
+        setup.seed,
+        results.reference,
+    );
+    text += "| mode | cache | time | speedup | hits by compared | hits by steps | PSNR | SSIM | \
+             SSIMULACRA 2 | latents off by | memory |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+    for compared in &results.configurations {
+        let _ = writeln!(text, "| {} |", cells(results, compared).join(" | "));
+    }
+    let failed = results.configurations.iter().filter_map(|compared| {
+        compared.error.as_ref().map(|error| format!("- {}: {error}\n", compared.name))
+    });
+    let failed: String = failed.collect();
+    if !failed.is_empty() {
+        text += &format!("\nFailed:\n\n{failed}");
+    }
+    text + "\nTime is prompt to pixels, in the mean; speedup is against the same mode without a cache. \
+            Hits are means over pictures of hits by comparisons and by steps, over all block lists.\n"
+}
+
+fn cells(results: &Results, compared: &Compared) -> [String; 11] {
+    let dash = || "–".to_owned();
+    let mean = compared.mean.as_ref();
+    let of = |value: Option<f64>, text: fn(f64) -> String| value.map_or_else(dash, text);
+    let hits = mean.and_then(|mean| mean.hits);
+    let quality = mean.and_then(|mean| mean.quality.as_ref());
+    let is_reference = compared.name == results.reference;
+    let measure = |value: Option<f64>, text: fn(f64) -> String| match is_reference {
+        true => "reference".to_owned(),
+        false => of(value, text),
+    };
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    [
+        escaped(&compared.mode),
+        escaped(&compared.cache),
+        of(mean.map(|mean| mean.total_ms), seconds),
+        of(mean.and_then(|mean| mean.speedup), |speedup| format!("{speedup:.2}x")),
+        of(hits.and_then(|hits| hits.per_compared), percent),
+        of(hits.map(|hits| hits.per_step), percent),
+        measure(quality.and_then(|quality| quality.psnr), |psnr| format!("{psnr:.1} dB")),
+        measure(quality.and_then(|quality| quality.ssim), |ssim| format!("{ssim:.3}")),
+        measure(quality.and_then(|quality| quality.ssimulacra2), |score| format!("{score:.1}")),
+        measure(quality.and_then(|quality| quality.latents_error), |error| {
+            format!("{:.1} %", 100.0 * error)
+        }),
+        of(compared.peak_memory_bytes.map(|bytes| bytes as f64), |bytes| {
+            format!("{:.2} GB", bytes / 1e9)
+        }),
+    ]
+}
+
+/// Three digits of what counts.
+pub(crate) fn seconds(ms: f64) -> String {
+    if ms < 1000.0 { format!("{ms:.0} ms") } else { format!("{:.2} s", ms / 1000.0) }
+}
+
+/// A cell's text must not end the cell.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|")
+}
