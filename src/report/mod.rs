@@ -3,6 +3,7 @@
 pub(crate) mod latents;
 pub(crate) mod perceptual;
 pub(crate) mod quality;
+pub(crate) mod recommendation;
 pub(crate) mod results;
 pub(crate) mod ssim;
 pub(crate) mod tables;

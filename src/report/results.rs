@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::cache::CacheLog;
 use crate::cache::CacheRecord;
 use crate::pipeline::Timings;
+use crate::report::recommendation::Recommendation;
+use crate::report::recommendation::recommend;
 
 /// Raised when a field changes its meaning or goes; new fields may come at any time.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -29,6 +31,9 @@ pub(crate) struct Results {
     pub(crate) load_ms: f64,
     pub(crate) notes: Vec<String>,
     pub(crate) configurations: Vec<Compared>,
+    /// Which of them to take; null while fewer than two have pictures.
+    #[serde(default)]
+    pub(crate) recommendation: Option<Recommendation>,
 }
 
 /// What decides the pictures, alike for all configurations. A comparison is gone on with under the same
@@ -156,7 +161,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Results {
-    /// Computes the means anew.
+    /// Computes the means anew, and what they recommend.
     pub(crate) fn average(&mut self) {
         let plain: Vec<(String, Vec<(usize, f64)>)> = self
             .configurations
@@ -168,10 +173,25 @@ impl Results {
             let plain = plain.iter().find(|(mode, _)| *mode == compared.mode);
             compared.mean = compared.means(plain.map(|(_, times)| times.as_slice()));
         }
+        self.recommendation = recommend(self);
     }
 }
 
 impl Compared {
+    /// One without pictures yet.
+    pub(crate) fn new(mode: &str, cache: &str) -> Self {
+        Self {
+            name: format!("{mode}, {cache}"),
+            mode: mode.to_owned(),
+            cache: cache.to_owned(),
+            error: None,
+            lowered: Vec::new(),
+            peak_memory_bytes: None,
+            pictures: Vec::new(),
+            mean: None,
+        }
+    }
+
     fn times(&self) -> Vec<(usize, f64)> {
         self.pictures.iter().map(|picture| (picture.prompt, picture.total_ms)).collect()
     }
@@ -204,5 +224,39 @@ impl Compared {
                 why: Vec::new(),
             }),
         })
+    }
+}
+
+/// Results without configurations.
+#[cfg(test)]
+pub(crate) fn blank() -> Results {
+    Results {
+        schema_version: SCHEMA_VERSION,
+        program: "flux-rt".into(),
+        version: "0".into(),
+        status: "complete".into(),
+        setup: Setup {
+            model: "demo".into(),
+            weights: BTreeMap::new(),
+            device: "cpu".into(),
+            tier: None,
+            dtype: "f32".into(),
+            width: 128,
+            height: 128,
+            steps: 28,
+            guidance: Some(3.5),
+            max_sequence_length: 64,
+            vae_tiling: false,
+            rng: "torch-cuda".into(),
+            rng_grid: None,
+            seed: 42,
+            prompts: vec!["a fox".into()],
+            prompt_2: None,
+        },
+        reference: String::new(),
+        load_ms: 0.0,
+        notes: Vec::new(),
+        configurations: Vec::new(),
+        recommendation: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::report::recommendation::Recommendation;
 use crate::report::results::Compared;
 use crate::report::results::Hits;
 use crate::report::results::Picture;
@@ -114,6 +115,14 @@ pub(crate) fn summary(results: &Results) -> String {
     let failed: String = failed.collect();
     if !failed.is_empty() {
         text += &format!("\nFailed:\n\n{failed}");
+    }
+    if let Some(Recommendation { fastest, best, not_worth_it, rule }) = &results.recommendation {
+        let _ = writeln!(text, "\nFastest: {fastest}. Best at each speed: {}.", best.join("; "));
+        if !not_worth_it.is_empty() {
+            let lines: String = not_worth_it.iter().map(|line| format!("- {line}\n")).collect();
+            text += &format!("\nNot worth it:\n\n{lines}");
+        }
+        let _ = writeln!(text, "\nThe rule: {rule}.");
     }
     text + "\nTime is prompt to pixels, in the mean; speedup is against the same mode without a cache. \
             Hits are means over pictures of hits by comparisons and by steps, over all block lists.\n"

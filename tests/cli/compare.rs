@@ -85,6 +85,11 @@ fn every_prompt_is_drawn_in_every_configuration() {
     assert_eq!(answer.stdout, summary);
     assert_eq!(summary.lines().filter(|line| line.starts_with("| ")).count(), 5, "{summary}");
     assert!(summary.contains("| XL | none |") && summary.contains("| reference |"), "{summary}");
+    let recommended = &results["recommendation"];
+    assert!(names.contains(&recommended["fastest"].as_str().unwrap()), "{recommended}");
+    let count = |name: &str| recommended[name].as_array().unwrap().len();
+    assert_eq!(count("best") + count("not_worth_it"), 4, "{recommended}");
+    assert!(summary.contains("Fastest: ") && summary.contains("The rule: "), "{summary}");
     let table = files::read_text(&desk.path("results/results.csv")).unwrap();
     let rows: Vec<&str> = table.split("\r\n").collect();
     assert_eq!(rows.len(), 1 + 8 + 1, "{table}");

@@ -184,15 +184,8 @@ impl Comparison {
     /// What the folder holds of this comparison, or the start of a new one.
     fn start(&self, engine: &mut Engine) -> Result<Results> {
         let setup = self.setup(engine)?;
-        let blank = |configuration: &Configuration| Compared {
-            name: configuration.name(),
-            mode: configuration.mode.to_string(),
-            cache: configuration.cache.clone(),
-            error: None,
-            lowered: Vec::new(),
-            peak_memory_bytes: None,
-            pictures: Vec::new(),
-            mean: None,
+        let blank = |configuration: &Configuration| {
+            Compared::new(&configuration.mode.to_string(), &configuration.cache)
         };
         let mut results = Results {
             schema_version: SCHEMA_VERSION,
@@ -204,6 +197,7 @@ impl Comparison {
             load_ms: engine.load_ms(),
             notes: Vec::new(),
             configurations: self.configurations.iter().map(blank).collect(),
+            recommendation: None,
         };
         self.folder.resume(&mut results)?;
         Ok(results)
