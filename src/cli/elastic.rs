@@ -129,7 +129,7 @@ fn bar(word: &'static str) -> ProgressBar {
 fn advance(bar: &ProgressBar, done: usize, of: usize) -> ControlFlow<()> {
     bar.set_length(of as u64);
     bar.set_position(done as u64);
-    if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    interrupt::flow()
 }
 
 /// What was found, for people.

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first stops after the current step and keeps what is finished, the second ends the
 //! program at once. While nothing is being made, as during loading, the first ends it too.
 
+use std::ops::ControlFlow;
 use std::process;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
@@ -37,6 +38,14 @@ pub(super) fn install() -> Result<()> {
 /// From now on the first Ctrl-C lets the current step finish.
 pub(super) fn working() {
     let _ = STATE.compare_exchange(IDLE, WORKING, Ordering::SeqCst, Ordering::SeqCst);
+}
+
+/// What an observer of a picture answers: stop, if the user asked for that.
+pub(super) fn flow() -> ControlFlow<()> {
+    match asked() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// Whether the user asked to stop.

@@ -12,6 +12,7 @@ use crate::cli::args::PromptArgs;
 use crate::cli::args::RngArgs;
 use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
+use crate::cli::args::ShapeArgs;
 use crate::cli::args::TierName;
 use crate::cli::output;
 use crate::cli::output::Destination;
@@ -64,19 +65,8 @@ impl Job {
     pub(super) fn new(args: RunArgs) -> Result<Self> {
         let RunArgs { prompts, picture, speed, cache, model, noise, output } = args;
         check_speed(&speed.compute, &speed.mode)?;
-        let mut template = Request {
-            prompt_2: prompts.prompt_2.clone(),
-            width: picture.shape.width,
-            height: picture.shape.height,
-            steps: picture.shape.steps,
-            guidance: picture.shape.guidance,
-            seed: picture.seed,
-            rng: rng(&noise.rng)?,
-            max_sequence_length: picture.shape.max_sequence_length,
-            vae_tiling: picture.shape.vae_tiling,
-            cache: cache.options()?,
-            ..Request::default()
-        };
+        let template = template(&prompts, &picture.shape, picture.seed, &noise.rng)?;
+        let mut template = Request { cache: cache.options()?, ..template };
         check_values(&template)?;
         let prompts = prompt_list(prompts)?;
         let pictures = prompts.len().max(1).checked_mul(picture.count);
@@ -153,6 +143,27 @@ pub(super) fn check_speed(compute: &ComputeArgs, mode: &Mode) -> Result<()> {
     }
 }
 
+/// What all pictures have in common, without a cache.
+pub(super) fn template(
+    prompts: &PromptArgs,
+    shape: &ShapeArgs,
+    seed: u64,
+    noise: &RngArgs,
+) -> Result<Request> {
+    Ok(Request {
+        prompt_2: prompts.prompt_2.clone(),
+        width: shape.width,
+        height: shape.height,
+        steps: shape.steps,
+        guidance: shape.guidance,
+        seed,
+        rng: rng(noise)?,
+        max_sequence_length: shape.max_sequence_length,
+        vae_tiling: shape.vae_tiling,
+        ..Request::default()
+    })
+}
+
 /// An engine's builder for where and in what to compute.
 pub(super) fn builder(source: ModelSource, compute: &ComputeArgs) -> EngineBuilder {
     Engine::builder()
@@ -193,7 +204,7 @@ pub(super) fn prompt_list(args: PromptArgs) -> Result<Vec<String>> {
     Ok(prompts::read_file(&file)?)
 }
 
-pub(super) fn rng(args: &RngArgs) -> Result<Rng> {
+fn rng(args: &RngArgs) -> Result<Rng> {
     match (args.rng, args.rng_grid) {
         (RngName::TorchCuda, grid) => Ok(Rng::TorchCuda { grid }),
         (_, Some(_)) => refuse("rng-grid", "only --rng torch-cuda has a grid; leave it out"),

@@ -1,6 +1,5 @@
 //! `flux-rt run`: prompts to pictures.
 
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -100,10 +99,7 @@ impl Run {
         let progress = &mut self.progress;
         let mut made = self.engine.generate_with(request, &mut |event| {
             progress.event(event);
-            match interrupt::asked() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+            interrupt::flow()
         })?;
         if self.job.save_latents.is_some() {
             let latents = std::mem::replace(&mut made.latents, Tensor::zeros([0, 0]));

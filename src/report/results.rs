@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::cache::CacheLog;
 use crate::cache::CacheRecord;
-use crate::pipeline::Timings;
 use crate::report::recommendation::Recommendation;
 use crate::report::recommendation::recommend;
 
@@ -136,14 +135,6 @@ pub(crate) struct Means {
     pub(crate) quality: Option<Quality>,
 }
 
-impl Picture {
-    pub(crate) fn timings(&mut self, timings: &Timings) {
-        (self.encode_ms, self.prepare_ms) = (timings.encode_ms, timings.prepare_ms);
-        (self.denoise_ms, self.decode_ms) = (timings.denoise_ms, timings.decode_ms);
-        self.total_ms = timings.total_ms();
-    }
-}
-
 impl Hits {
     pub(crate) fn of(log: &CacheLog) -> Self {
         Self {
@@ -177,11 +168,16 @@ impl Results {
     }
 }
 
+/// What a mode with a cache is called: `XL, none`.
+pub(crate) fn name(mode: &str, cache: &str) -> String {
+    format!("{mode}, {cache}")
+}
+
 impl Compared {
     /// One without pictures yet.
     pub(crate) fn new(mode: &str, cache: &str) -> Self {
         Self {
-            name: format!("{mode}, {cache}"),
+            name: name(mode, cache),
             mode: mode.to_owned(),
             cache: cache.to_owned(),
             error: None,

@@ -81,7 +81,7 @@ fn a_comparison_that_was_interrupted_goes_on() {
     let start =
         ["compare", "--model", &model, "--progress", "json", "--prompt", "a fox", "a house"];
     desk.file("mine.toml", b"preset = \"aggressive\"\n");
-    // The second configuration's first picture, behind a warm-up each, is the sixth.
+    // The second configuration's first picture, behind a warm-up each, is the fifth.
     let which =
         ["--modes", "XL", "--caches", "none,mine.toml", "--width", "256", "--height", "256"];
     let args: Vec<&str> = start.into_iter().chain(which).collect();

@@ -13,6 +13,7 @@ use crate::cli::args::ProgressStyle;
 use crate::cli::args::PromptArgs;
 use crate::cli::args::RngArgs;
 use crate::cli::args::ShapeArgs;
+use crate::cli::args::cache::NameParser;
 use crate::cli::args::mode;
 use crate::cli::args::whole_number;
 use crate::elastic::Mode;
@@ -41,7 +42,8 @@ pub(in crate::cli) struct CompareArgs {
     pub(in crate::cli) modes: Vec<Mode>,
     /// Caches, separated by commas: none, aggressive, conservative, or FILE.toml
     #[arg(long, value_name = "CACHES", value_delimiter = ',', help_heading = "Configurations")]
-    #[arg(default_value = "none,aggressive,conservative", value_parser = cache)]
+    #[arg(default_value = "none,aggressive,conservative", value_parser = NameParser)]
+    #[arg(hide_possible_values = true)]
     pub(in crate::cli) caches: Vec<CacheName>,
     #[command(flatten, next_help_heading = "Prompts")]
     pub(in crate::cli) prompts: PromptArgs,
@@ -79,8 +81,4 @@ pub(in crate::cli) struct CompareOutputArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "STYLE", env = "FLUX_RT_PROGRESS", hide_env = true)]
     pub(in crate::cli) progress: ProgressStyle,
-}
-
-fn cache(text: &str) -> Result<CacheName, String> {
-    text.parse()
 }

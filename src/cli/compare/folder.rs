@@ -128,17 +128,13 @@ impl Folder {
 
     /// The reference's pictures that are there, with their latents.
     pub(super) fn load_exact(&self, reference: &Compared, exact: &mut [Option<Exact>]) {
-        let stored = latents::read(&self.path.join(LATENTS));
-        let mut latents = stored.map(|file| file.packed.into_iter()).ok();
-        for picture in &reference.pictures {
+        let Ok(stored) = latents::read(&self.path.join(LATENTS)) else { return };
+        for (prompt, latents) in stored.packed.into_iter().enumerate() {
+            let picture = reference.pictures.iter().find(|picture| picture.prompt == prompt);
+            let (Some(picture), Some(slot)) = (picture, exact.get_mut(prompt)) else { continue };
             let path = self.path.join(&picture.file);
-            let latents: Option<Tensor<f32, 2>> = latents.as_mut().and_then(Iterator::next);
             let decoded = files::map(&path).and_then(|bytes| image::decode_png(&bytes, &path));
-            if let (Ok((image, _)), Some(slot), true) =
-                (decoded, exact.get_mut(picture.prompt), latents.is_some())
-            {
-                *slot = Some(Exact { image, latents });
-            }
+            *slot = decoded.ok().map(|(image, _)| Exact { image, latents });
         }
     }
 
@@ -148,7 +144,7 @@ impl Folder {
     /// [`Error::Write`].
     pub(super) fn keep_latents(&self, exact: &[Option<Exact>]) -> Result<()> {
         let all = exact.iter().map(|exact| {
-            let latents = exact.as_ref()?.latents.as_ref()?;
+            let latents = &exact.as_ref()?.latents;
             Some(Tensor::from_host(latents.shape(), latents.host().to_vec()))
         });
         let Some(all) = all.collect::<Option<Vec<_>>>() else { return Ok(()) };

@@ -6,6 +6,7 @@ use crate::cli::output::slug;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::error::Result;
+use crate::report::results;
 
 /// A mode with a cache.
 #[derive(Debug, Clone)]
@@ -17,9 +18,9 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// `XL, none`.
+    /// What results call it.
     pub(super) fn name(&self) -> String {
-        format!("{}, {}", self.mode, self.cache)
+        results::name(&self.mode.to_string(), &self.cache)
     }
 
     /// The file of a picture in the folder of results.

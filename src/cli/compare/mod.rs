@@ -39,18 +39,7 @@ pub(super) fn execute(args: CompareArgs) -> Result<ExitCode> {
         job::check_speed(&compute, mode)?;
     }
     let configurations = configurations(&modes, &caches)?;
-    let template = Request {
-        prompt_2: prompts.prompt_2.clone(),
-        width: shape.width,
-        height: shape.height,
-        steps: shape.steps,
-        guidance: shape.guidance,
-        seed,
-        rng: job::rng(&rng)?,
-        max_sequence_length: shape.max_sequence_length,
-        vae_tiling: shape.vae_tiling,
-        ..Request::default()
-    };
+    let template = job::template(&prompts, &shape, seed, &rng)?;
     for Configuration { options, .. } in &configurations {
         job::check_values(&Request { cache: options.clone(), ..template.clone() })?;
     }

@@ -1,7 +1,6 @@
 //! The comparison at work: configurations one after the other, each picture kept when it is finished.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -271,15 +270,16 @@ impl Comparison {
             let path: PathBuf = self.folder.write(&file, &png)?;
             let settings = &made.settings;
             self.progress.saved(&path, settings.seed, settings.steps, &made.timings);
-            let mut picture = Picture {
+            let timings = &made.timings;
+            let picture = Picture {
                 prompt,
                 seed: settings.seed,
                 file,
-                encode_ms: 0.0,
-                prepare_ms: 0.0,
-                denoise_ms: 0.0,
-                decode_ms: 0.0,
-                total_ms: 0.0,
+                encode_ms: timings.encode_ms,
+                prepare_ms: timings.prepare_ms,
+                denoise_ms: timings.denoise_ms,
+                decode_ms: timings.decode_ms,
+                total_ms: timings.total_ms(),
                 hits: made.cache.as_ref().map(Hits::of),
                 cache: made.cache_record(),
                 quality: match (&exact[prompt], is_reference) {
@@ -287,7 +287,6 @@ impl Comparison {
                     _ => None,
                 },
             };
-            picture.timings(&made.timings);
             let compared = &mut results.configurations[index];
             compared.pictures.retain(|other| other.prompt != prompt);
             compared.pictures.push(picture);
@@ -295,7 +294,7 @@ impl Comparison {
             compared.peak_memory_bytes = memory::peak(engine).max(compared.peak_memory_bytes);
             if is_reference {
                 let Generated { image, latents, .. } = made;
-                exact[prompt] = Some(Exact { image, latents: Some(latents) });
+                exact[prompt] = Some(Exact { image, latents });
             }
             results.average();
             self.folder.keep(results)?;
@@ -329,10 +328,7 @@ impl Comparison {
         let progress = &mut self.progress;
         let made = engine.generate_with(&request, &mut |event| {
             progress.event(event);
-            match interrupt::asked() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+            interrupt::flow()
         });
         made.with_context(|| format!("prompt {} of {}", prompt + 1, self.prompts.len()))
     }
