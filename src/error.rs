@@ -3,6 +3,7 @@
 //! Every variant says what was expected and what was found; [`Error::exit_code`] is the program's
 //! exit code for it.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 /// What [`Error`] a function returns.
@@ -124,6 +125,22 @@ pub enum Error {
         /// The denoising step, counted from 1.
         step: usize,
     },
+    /// A picture that was made again is another one.
+    #[error("{}", difference(path, *differing, *pixels, *largest, *psnr, *least_psnr))]
+    Different {
+        /// The picture.
+        path: PathBuf,
+        /// How many pixels differ.
+        differing: usize,
+        /// How many there are.
+        pixels: usize,
+        /// The largest difference of a value, of 255.
+        largest: u8,
+        /// Peak signal-to-noise ratio in dB.
+        psnr: f64,
+        /// The PSNR that would have been enough; none if only the same pixels are.
+        least_psnr: Option<f64>,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -147,6 +164,27 @@ fn gigabytes(bytes: usize) -> String {
     format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
+/// The sentence of [`Error::Different`].
+fn difference(
+    path: &Path,
+    differing: usize,
+    pixels: usize,
+    largest: u8,
+    psnr: f64,
+    least_psnr: Option<f64>,
+) -> String {
+    let path = path.display();
+    let differ = format!("{differing} of {pixels} pixels differ, by at most {largest} of 255");
+    match least_psnr {
+        None => {
+            format!("{path}: expected the same pixels, found others: {differ}; PSNR {psnr:.2} dB")
+        }
+        Some(least) => {
+            format!("{path}: expected a PSNR of at least {least} dB, found {psnr:.2}: {differ}")
+        }
+    }
+}
+
 impl Error {
     /// The GPU has no room for a buffer of `needed` bytes.
     pub(crate) fn no_room(needed: usize, free: usize) -> Self {
@@ -154,7 +192,7 @@ impl Error {
     }
 
     /// The program's exit code: 0 done; 1 other; 2 usage; 3 model file broken or unfit; 4 model not
-    /// found; 5 not enough GPU memory; 6 driver, CUDA or no GPU; 7 numeric; 8 output not writable; 130 Ctrl-C.
+    /// found; 5 not enough GPU memory; 6 driver, CUDA or no GPU; 7 numeric or another picture; 8 output not writable; 130 Ctrl-C.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -166,7 +204,7 @@ impl Error {
             Self::ModelNotFound { .. } => 4,
             Self::OutOfMemory { .. } => 5,
             Self::Device { .. } | Self::Cuda { .. } => 6,
-            Self::Numeric { .. } => 7,
+            Self::Numeric { .. } | Self::Different { .. } => 7,
             Self::Write { .. } => 8,
             Self::Cancelled => 130,
         }

@@ -249,6 +249,11 @@ pub fn remove_folder(path: &Path) {
     let _ = std::fs::remove_dir_all(path);
 }
 
+/// Removes a file, if it is there and that can be done.
+pub fn remove_file(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
 /// Puts a file into a folder under its name: as another name of the same file where that can be, else
 /// as a copy.
 ///

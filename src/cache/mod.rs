@@ -26,6 +26,7 @@ pub use options::ListOptions;
 pub use options::RoundingChoice;
 pub use preset::Preset;
 pub use record::CacheRecord;
+pub use record::RecordedOptions;
 pub use schedule::ListSchedule;
 
 pub use crate::ops::residual_diff::rule::Counting;

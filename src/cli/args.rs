@@ -7,7 +7,9 @@ mod bench;
 mod cache;
 mod compare;
 mod elastic;
+mod from;
 mod model;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -29,7 +31,9 @@ pub(super) use crate::cli::args::elastic::ElasticArgs;
 pub(super) use crate::cli::args::elastic::ElasticVerb;
 pub(super) use crate::cli::args::elastic::PlanArgs;
 pub(super) use crate::cli::args::elastic::PrepareArgs;
+pub(super) use crate::cli::args::from::FromArgs;
 pub(super) use crate::cli::args::model::ModelArgs;
+pub(super) use crate::cli::args::verify::VerifyArgs;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::ops::noise::Grid;
@@ -43,6 +47,7 @@ Examples:
   flux-rt run --prompt \"a red apple\" \"a blue car\" --count 4 --seed 42 --out pictures/
   flux-rt run --prompt-file prompts.txt --mode S --cache conservative
   flux-rt run --model black-forest-labs/FLUX.1-dev --width 1024 --height 768 --json
+  flux-rt run --from out/0001-a-red-apple-s0.png --seed 7    as that picture, with another seed
 
 What is left out takes the model's default: FLUX.1-dev 1024x1024, 28 steps, guidance 3.5; schnell 4
 steps, no guidance; demo its own size. Every option can also be set by a variable, FLUX_RT_STEPS=4
@@ -90,6 +95,8 @@ pub(super) enum Command {
     Bench(Box<BenchArgs>),
     /// Fit a model to elastic modes
     Elastic(ElasticArgs),
+    /// Make a picture again from its own settings, and compare the pixels
+    Verify(Box<VerifyArgs>),
     /// Show what is in a model, a weight file or a picture
     Inspect(InspectArgs),
     /// Show what this machine offers and what is missing
@@ -102,6 +109,8 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) from: FromArgs,
     #[command(flatten, next_help_heading = "Prompt")]
     pub(super) prompts: PromptArgs,
     #[command(flatten, next_help_heading = "Picture")]

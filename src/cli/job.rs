@@ -14,6 +14,7 @@ use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
 use crate::cli::args::ShapeArgs;
 use crate::cli::args::TierName;
+use crate::cli::from::Repeat;
 use crate::cli::output;
 use crate::cli::output::Destination;
 use crate::cli::prompts;
@@ -39,6 +40,8 @@ const MAX_PICTURES: usize = 1_000_000;
 /// Everything that a run needs.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// The picture that is repeated.
+    pub(super) from: Option<Repeat>,
     pub(super) source: ModelSource,
     pub(super) compute: ComputeArgs,
     pub(super) mode: Mode,
@@ -63,12 +66,24 @@ impl Job {
     /// # Errors
     /// [`Error::Request`] for what cannot be, [`Error::Write`] for an output that cannot be made.
     pub(super) fn new(args: RunArgs) -> Result<Self> {
-        let RunArgs { prompts, picture, speed, cache, model, noise, output } = args;
-        check_speed(&speed.compute, &speed.mode)?;
-        let template = template(&prompts, &picture.shape, picture.seed, &noise.rng)?;
-        let mut template = Request { cache: cache.options()?, ..template };
-        check_values(&template)?;
-        let prompts = prompt_list(prompts)?;
+        let RunArgs { from, prompts, picture, mut speed, cache, mut model, noise, output } = args;
+        let mut template = template(&prompts, &picture.shape, picture.seed, &noise.rng)?;
+        let from = from.from.map(|path| Repeat::read("from", &path, from.given)).transpose()?;
+        let (prompts, from) = match from {
+            None => {
+                check_speed(&speed.compute, &speed.mode)?;
+                template.cache = cache.options()?;
+                check_values(&template)?;
+                (prompt_list(prompts)?, None)
+            }
+            Some(mut from) => {
+                let mut prompts = prompt_list(prompts)?;
+                from.fill(&mut template, &mut prompts, &mut speed, &mut model)?;
+                template.cache = from.cache(Some(*cache))?;
+                from.check(&template, &speed)?;
+                (prompts, Some(from))
+            }
+        };
         let pictures = prompts.len().max(1).checked_mul(picture.count);
         let Some(pictures @ 1..=MAX_PICTURES) = pictures else {
             let found = picture.count;
@@ -76,7 +91,7 @@ impl Job {
             return refuse("count", format!("expected {expected}, found {found} of each"));
         };
         let last = u64::try_from(picture.count - 1).ok();
-        if last.and_then(|last| picture.seed.checked_add(last)).is_none() {
+        if last.and_then(|last| template.seed.checked_add(last)).is_none() {
             refuse("seed", "expected seed + count - 1 below 2^64")?;
         }
         let latents = match &noise.latents {
@@ -91,6 +106,7 @@ impl Job {
             }
         }
         Ok(Self {
+            from,
             source: source(model),
             compute: speed.compute,
             mode: speed.mode,
@@ -103,6 +119,17 @@ impl Job {
             save_latents: output.save_latents,
             json: output.json,
         })
+    }
+
+    /// An error about a picture that is repeated says of which one.
+    ///
+    /// # Errors
+    /// Those of `outcome`.
+    pub(super) fn in_context<T>(&self, outcome: crate::error::Result<T>) -> Result<T> {
+        match &self.from {
+            Some(from) => from.in_context(outcome),
+            None => Ok(outcome?),
+        }
     }
 
     /// One request for every picture: all of the first prompt, then all of the second.
@@ -234,7 +261,10 @@ pub(super) fn check_values(template: &Request) -> Result<()> {
 }
 
 /// Reads `--latents`; unpacked ones set the size if the flags do not.
-fn initial_latents(
+///
+/// # Errors
+/// [`Error::Request`] for as many as are not needed or of another size; those of reading the file.
+pub(super) fn initial_latents(
     path: &std::path::Path,
     template: &mut Request,
     pictures: usize,

@@ -1,7 +1,7 @@
 //! The `flux-rt` program: verbs, flags, messages and exit codes.
 //!
-//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `compare`, `bench`, `elastic`, `inspect`,
-//! `doctor`, `completions`); `job` is a checked `run`; `stream` is the only way out to the
+//! `args` declares the flags, `usage` reads them; one file a verb (`run`, `compare`, `bench`, `elastic`, `verify`,
+//! `inspect`, `doctor`, `completions`); `job` is a checked `run`, `from` a picture that is repeated; `stream` is the only way out to the
 //! terminal.
 
 mod args;
@@ -11,6 +11,8 @@ mod compare;
 mod completions;
 mod doctor;
 mod elastic;
+mod from;
+mod given;
 mod inspect;
 mod interrupt;
 mod job;
@@ -21,6 +23,7 @@ mod record;
 mod run;
 mod stream;
 mod usage;
+mod verify;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,6 +54,12 @@ pub fn main() -> ExitCode {
         }
         Command::Bench(args) => bench::execute(*args),
         Command::Elastic(args) => elastic::execute(args),
+        Command::Verify(args) => {
+            if args.output.progress == ProgressStyle::Json {
+                stream::use_json_lines();
+            }
+            verify::execute(*args)
+        }
         Command::Inspect(args) => inspect::execute(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Completions(args) => completions::execute(&args).map(|()| ExitCode::SUCCESS),
@@ -95,8 +104,14 @@ fn advice(error: &anyhow::Error) -> Option<String> {
         Error::ModelNotFound { advice, .. } | Error::OutOfMemory { advice, .. } => {
             Some(advice.clone())
         }
+        Error::Different { least_psnr: None, .. } => Some(
+            "where only the device is another one, --min-psnr 40 accepts pictures that are as near"
+                .into(),
+        ),
         Error::Write { path, .. } if path == Path::new(stream::STDOUT) => None,
-        Error::Write { .. } => Some("choose another place with --out or --save-latents".into()),
+        Error::Write { .. } => {
+            Some("choose another place with --out, or with the option that names it".into())
+        }
         Error::Numeric { .. } => Some(
             "the weights may be damaged; `flux-rt inspect` shows them, --dtype f32 has more range"
                 .into(),

@@ -92,6 +92,11 @@ impl Progress {
         self.picture += pictures;
     }
 
+    /// So many pictures more are to be made than was known.
+    pub(super) fn more(&mut self, pictures: usize) {
+        self.pictures += pictures;
+    }
+
     /// The next picture begins.
     pub(super) fn picture(&mut self, prompt: &str, seed: u64) {
         self.picture += 1;
@@ -129,6 +134,13 @@ impl Progress {
     pub(super) fn hashing(&self) {
         if let Style::Bar(bar) = &self.style {
             show(bar, format!("{}digests of the weights", self.which()));
+        }
+    }
+
+    /// All pictures are there, and what is made of them is not yet.
+    pub(super) fn reporting(&self) {
+        if let Style::Bar(bar) = &self.style {
+            show(bar, "charts, grids and the report".into());
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a run did: the document of `run --json`, and the metadata of its pictures.
+//! What a run did: the document of `run --json`.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -7,21 +7,16 @@ use serde::Serialize;
 use serde::Serializer;
 
 use crate::cache::CacheLog;
-use crate::cache::CacheOptions;
 use crate::cache::CacheRecord;
-use crate::cache::Preset;
 use crate::cli::job::Job;
 use crate::cli::progress::milliseconds;
 use crate::error::Result;
-use crate::ops::noise::Grid;
 use crate::pipeline::Engine;
 use crate::pipeline::Generated;
-use crate::pipeline::Metadata;
-use crate::pipeline::Rng;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
-use crate::pipeline::image;
-use crate::pipeline::metadata;
+use crate::pipeline::metadata::cache_name;
+use crate::pipeline::metadata::noise;
 
 /// Raised when a field changes its meaning or goes; new fields may come at any time.
 const SCHEMA_VERSION: u32 = 1;
@@ -53,7 +48,7 @@ pub(super) struct Record {
     latents: Option<PathBuf>,
     #[serde(serialize_with = "lossy_option")]
     pub(super) save_latents: Option<PathBuf>,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,62 +178,13 @@ impl Record {
     }
 }
 
-/// The PNG of a picture, with all that is needed to make it again.
-///
-/// # Errors
-/// When a weight file cannot be read for its digest.
-pub(super) fn png(
-    model: &str,
-    latents_file: Option<&Path>,
-    engine: &mut Engine,
-    made: &Generated,
-) -> Result<Vec<u8>> {
-    let weights = engine.weight_digests()?.iter().cloned().collect();
-    let settings = &made.settings;
-    let (rng, rng_grid) = noise(latents_file, settings.rng);
-    let metadata = Metadata {
-        schema: metadata::SCHEMA,
-        program_version: env!("CARGO_PKG_VERSION").into(),
-        model: model.to_owned(),
-        weights,
-        prompt: settings.prompt.clone(),
-        prompt_2: settings.prompt_2.clone(),
-        width: settings.width,
-        height: settings.height,
-        steps: settings.steps,
-        guidance: settings.guidance,
-        seed: settings.seed,
-        rng,
-        rng_grid,
-        dtype: engine.dtype().to_string(),
-        device: engine.device_name(),
-        tier: engine.tier().map(str::to_owned),
-        mode: engine.mode().to_string(),
-        plan: engine.own_plan(),
-        lowered: engine.lowered().iter().map(|&part| part.to_owned()).collect(),
-        t5_dtype: engine.t5_dtype().map(str::to_owned),
-        cache: cache_name(settings.cache.as_ref()),
-        cache_record: made.cache_record(),
-        max_sequence_length: settings.max_sequence_length,
-        vae_tiling: settings.vae_tiling,
-    };
-    let texts = metadata.texts()?;
-    let texts = texts.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
-    image::encode_png(&made.image, &texts)
-}
-
-/// The name of a cache: a preset's, or `custom`.
-pub(super) fn cache_name(cache: Option<&CacheOptions>) -> String {
-    cache.map_or_else(|| Preset::None.to_string(), CacheOptions::name)
-}
-
-/// Where the noise came from: a file of latents, or a generator with its grid.
-pub(super) fn noise(latents_file: Option<&Path>, rng: Rng) -> (String, Option<u32>) {
-    match (latents_file, rng) {
-        (Some(path), _) => (path.display().to_string(), None),
-        (None, Rng::TorchCuda { grid }) => (rng.to_string(), grid.map(Grid::blocks)),
-        (None, Rng::TorchCpu | Rng::TorchCpuLegacy) => (rng.to_string(), None),
-    }
+/// What of the prompt was not read, in sentences.
+pub(super) fn dropped(made: &Generated) -> Vec<String> {
+    let encoders = ["CLIP", "T5"].into_iter().zip(made.dropped_tokens);
+    encoders
+        .filter(|(_, dropped)| *dropped > 0)
+        .map(|(encoder, dropped)| format!("{encoder} cut the last {dropped} tokens of the prompt"))
+        .collect()
 }
 
 /// JSON is UTF-8, a path need not be: what is not is replaced.

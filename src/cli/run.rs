@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::cli::args::RunArgs;
+use crate::cli::from::Repeat;
 use crate::cli::interrupt;
 use crate::cli::job;
 use crate::cli::job::Job;
@@ -49,7 +50,7 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
 
     for request in &requests {
         // What the model cannot do is said once, before the first picture.
-        Settings::new(request, engine.defaults())?;
+        job.in_context(Settings::new(request, engine.defaults()))?;
     }
 
     let record = Record::new(&job, &engine, requests.len());
@@ -62,7 +63,9 @@ pub(super) fn execute(args: RunArgs) -> Result<ExitCode> {
 
 fn build(job: &Job) -> Result<Engine> {
     let builder = job::builder(job.source.clone(), &job.compute);
-    Ok(builder.mode(job.mode.clone()).expecting(job.template.clone()).build()?)
+    let t5_e4m3 = job.from.as_ref().is_some_and(Repeat::t5_e4m3);
+    let builder = builder.mode(job.mode.clone()).t5_e4m3(t5_e4m3);
+    job.in_context(builder.expecting(job.template.clone()).build())
 }
 
 /// A run at work.
@@ -113,13 +116,20 @@ impl Run {
         let settings = &made.settings;
         self.progress.hashing();
         let (model, latents_file) = (&self.job.source.model, self.job.latents_file.as_deref());
-        let png = record::png(model, latents_file, &mut self.engine, made)?;
+        let metadata = self.engine.metadata(model, latents_file, made)?;
+        if let Some(from) = &mut self.job.from
+            && self.record.pictures.is_empty()
+        {
+            self.progress.clear();
+            from.note_differences(&metadata)?;
+        }
+        let png = metadata.encode(&made.image)?;
         let path = self.job.destination.save(&settings.prompt, settings.seed, &png)?;
         self.progress.saved(&path, settings.seed, settings.steps, &made.timings);
         if let Some(log) = &made.cache {
             self.progress.cache(log);
         }
-        note_dropped(made);
+        record::dropped(made).iter().for_each(|note| stream::note(note));
         if !self.job.json {
             stream::result(&format!("{}\n", path.display()))?;
         }
@@ -135,6 +145,9 @@ impl Run {
         if let Err(error) = &outcome {
             self.record.status = if interrupted { "interrupted" } else { "failed" };
             self.record.error = (!interrupted).then(|| cli::describe(error));
+        }
+        if let Some(from) = &mut self.job.from {
+            self.record.notes.splice(0..0, from.notes.drain(..));
         }
         if self.job.json {
             stream::document(&serde_json::to_value(&self.record)?)?;
@@ -171,13 +184,5 @@ impl Run {
         latents::write(&path, &self.latents)?;
         self.record.save_latents = Some(path);
         Ok(())
-    }
-}
-
-fn note_dropped(made: &Generated) {
-    for (encoder, dropped) in ["CLIP", "T5"].into_iter().zip(made.dropped_tokens) {
-        if dropped > 0 {
-            stream::note(&format!("{encoder} cut the last {dropped} tokens of the prompt"));
-        }
     }
 }

@@ -18,6 +18,11 @@ use crate::error::Result;
 /// What messages call stdout.
 pub(super) const STDOUT: &str = "standard output";
 
+/// Most letters of a message.
+const MOST_LETTERS: usize = 4000;
+/// Most letters of a text that a message quotes.
+pub(super) const MOST_QUOTED: usize = 80;
+
 static JSON_LINES: AtomicBool = AtomicBool::new(false);
 
 /// From now on stderr carries JSON lines.
@@ -61,7 +66,7 @@ pub(super) fn note(text: &str) {
     if JSON_LINES.load(Ordering::Relaxed) {
         event(&json!({ "event": "note", "text": text }));
     } else {
-        line(&format!("{} {text}", painted("note:", "1;36")));
+        line(&format!("{} {}", painted("note:", "1;36"), harmless(text)));
     }
 }
 
@@ -79,7 +84,7 @@ pub(super) fn error(text: &str, hint: Option<&str>, exit_code: u8) {
         event(&json!({ "event": "error", "text": text, "hint": hint, "exit_code": exit_code }));
         return;
     }
-    line(&format!("{} {text}", painted("error:", "1;31")));
+    line(&format!("{} {}", painted("error:", "1;31"), harmless(text)));
     if let Some(text) = hint {
         self::hint(text);
     }
@@ -87,7 +92,37 @@ pub(super) fn error(text: &str, hint: Option<&str>, exit_code: u8) {
 
 /// Tells the user what to do about an error.
 pub(super) fn hint(text: &str) {
-    line(&format!("{} {text}", painted("hint:", "1;33")));
+    line(&format!("{} {}", painted("hint:", "1;33"), harmless(text)));
+}
+
+/// Text from a file, made harmless for a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let harmless = |letter: char| {
+        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+    };
+    text.chars().map(harmless).collect()
+}
+
+/// The start of a text, for a message.
+pub(super) fn shortened(text: &str, letters: usize) -> String {
+    let start: String = text.chars().take(letters).collect();
+    if start.len() < text.len() { start + "..." } else { start }
+}
+
+/// The start of a text as a word of a message: in quotes, unless it is one.
+pub(super) fn quoted(text: &str) -> String {
+    let start = shortened(text, MOST_QUOTED);
+    let plain = |letter: char| !letter.is_control() && !letter.is_whitespace() && letter != '"';
+    if !text.is_empty() && text.chars().all(plain) {
+        return start;
+    }
+    format!("\"{}\"", printable(&start.replace('"', "\\\"")))
+}
+
+/// A message, made harmless for a terminal: it may hold words of a file, and many. Its line breaks stay.
+fn harmless(text: &str) -> String {
+    let start = shortened(text, MOST_LETTERS);
+    start.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// `word` in colour if stderr is a terminal that wants some (<https://no-color.org>).
@@ -98,5 +133,20 @@ fn painted(word: &str, style: &str) -> String {
         word.to_owned()
     } else {
         format!("\x1b[{style}m{word}\x1b[0m")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_files_do_nothing_to_a_terminal() {
+        assert_eq!(harmless("a\x1b[2J\r\nb"), "a\\u{1b}[2J\\r\nb");
+        assert_eq!(harmless(&"x".repeat(9999)).len(), 4003);
+        assert_eq!(quoted("fox"), "fox");
+        assert_eq!(quoted("a \"fox\"\n\x07"), r#""a \"fox\"\n\u{7}""#);
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted(&"x".repeat(200)).len(), 83);
     }
 }

@@ -14,6 +14,7 @@ use crate::cli::args::Cli;
 use crate::cli::args::Command;
 use crate::cli::args::RngName;
 use crate::cli::args::RunArgs;
+use crate::cli::given::Given;
 use crate::cli::stream;
 use crate::error::Error;
 
@@ -24,8 +25,16 @@ use crate::error::Error;
 pub(super) fn parse() -> Result<Cli, ExitCode> {
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
-        if let (Command::Run(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
-            prefer_flags(args, matches);
+        let Some((verb, matches)) = matches.subcommand() else { return Ok(cli) };
+        let command = Cli::command();
+        let given = command.find_subcommand(verb).map(|command| Given::new(matches, command));
+        match &mut cli.command {
+            Command::Run(args) => {
+                args.from.given = given.unwrap_or_default();
+                prefer_flags(args, matches);
+            }
+            Command::Verify(args) => args.given = given.unwrap_or_default(),
+            _ => {}
         }
         Ok(cli)
     });
@@ -64,12 +73,15 @@ fn prefer_flags(args: &mut RunArgs, matches: &ArgMatches) {
     let flag = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
     if flag("prompt") && !flag("prompt_file") {
         args.prompts.prompt_file = None;
+        args.from.given.forget("prompt_file");
     }
     if flag("prompt_file") && !flag("prompt") {
         args.prompts.prompt.clear();
+        args.from.given.forget("prompt");
     }
     if flag("rng") && !flag("rng_grid") && args.noise.rng.rng != RngName::TorchCuda {
         args.noise.rng.rng_grid = None;
+        args.from.given.forget("rng_grid");
     }
 }
 

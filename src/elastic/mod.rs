@@ -13,5 +13,6 @@ pub mod statistics;
 pub mod stored;
 
 pub use mode::Mode;
+pub use mode::RecordedPlan;
 pub use plan::Measured;
 pub use plan::Plan;

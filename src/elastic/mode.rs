@@ -22,6 +22,21 @@ pub enum Mode {
     S,
     /// A plan file of the user's.
     Plan(PathBuf),
+    /// The plan that drew a picture, as its metadata hold it.
+    Recorded(Box<RecordedPlan>),
+}
+
+/// What a picture says of the mode that drew it, by which another is drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedPlan {
+    /// What the mode was called. A name, never opened, though it may be a file's.
+    pub name: String,
+    /// The plan, as in a plan file.
+    pub plan: serde_json::Value,
+    /// The parts that were computed in the pipeline's dtype for want of kernels: so says the plan, too.
+    pub lowered: Vec<String>,
+    /// The picture, for messages.
+    pub picture: PathBuf,
 }
 
 impl Mode {
@@ -38,6 +53,7 @@ impl fmt::Display for Mode {
             Self::M => formatter.write_str("M"),
             Self::S => formatter.write_str("S"),
             Self::Plan(path) => write!(formatter, "{}", path.display()),
+            Self::Recorded(recorded) => formatter.write_str(&recorded.name),
         }
     }
 }

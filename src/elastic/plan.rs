@@ -41,7 +41,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The full-width plan of a mode, for a model without one of its own; none for a plan file.
+    /// The full-width plan of a mode, for a model without one of its own; none for a plan
+    /// file and a picture's plan.
     ///
     /// `L` keeps the attention's side of every block and the first and last blocks in bf16, where an
     /// error passes through all others or straight into the velocity.
@@ -69,7 +70,7 @@ impl Plan {
                 double.fill(DoublePlan::linears(fp8));
                 single.fill(SinglePlan::linears(fp8));
             }
-            Mode::Plan(_) => return None,
+            Mode::Plan(_) | Mode::Recorded(_) => return None,
         }
         if *mode == Mode::S {
             double.iter_mut().for_each(|block| block.attention = fp8);

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 pub use digest::WeightsDigest;
+pub use digest::sha256;
 pub use fit::ModelConfigs;
 pub use model_files::ComponentFiles;
 pub use model_files::ModelFiles;

@@ -24,6 +24,8 @@ pub(crate) struct Model<'a> {
     pub(crate) plans: &'a [BlockPlans],
     /// Whether T5 may be in e4m3: a GPU with such kernels, a plan that has e4m3 elsewhere.
     pub(crate) t5_fp8: bool,
+    /// Whether it must be, as in a picture that is repeated.
+    pub(crate) t5_must_be_fp8: bool,
 }
 
 /// The memory of a GPU.
@@ -101,11 +103,12 @@ impl Model<'_> {
         };
         let blocks = |t5_offloaded| Residency {
             modulation_offloaded: layers,
-            t5_fp8: self.t5_fp8,
+            t5_fp8: self.t5_fp8 || self.t5_must_be_fp8,
             t5_offloaded,
         };
-        let mut groups = vec![modulation(false)];
-        groups.extend(self.t5_fp8.then(|| modulation(true)));
+        let mut groups = Vec::new();
+        groups.extend((!self.t5_must_be_fp8).then(|| modulation(false)));
+        groups.extend((self.t5_fp8 || self.t5_must_be_fp8).then(|| modulation(true)));
         groups.push((1..=self.configs.t5.num_layers).map(blocks).collect());
         groups
     }
@@ -135,6 +138,7 @@ impl Model<'_> {
 /// [`Error::OutOfMemory`] where even the last does not fit.
 pub(crate) fn fit(model: &Model<'_>, picture: Need, budget: Budget) -> Result<Fit> {
     let fits = |need: &Need| need.check(budget.available()).is_ok();
+    let nothing = Residency { t5_fp8: model.t5_must_be_fp8, ..Residency::default() };
     let mut smallest = picture;
     for group in model.choices() {
         let Some(&last) = group.last() else { continue };
@@ -145,7 +149,7 @@ pub(crate) fn fit(model: &Model<'_>, picture: Need, budget: Budget) -> Result<Fi
         for residency in group {
             let (fit, need) = model.at(residency, picture)?;
             if fits(&need) {
-                let least = residency == Residency::default();
+                let least = residency == nothing;
                 let all = need.and_reserve(budget.context);
                 return Ok(Fit {
                     needed: all.total(),
@@ -206,7 +210,8 @@ mod tests {
         let (configs, plan) = (flux_dev(), Plan::built_in(mode, [19, 38]).unwrap());
         let plans = [plan.blocks];
         let (dtype, max_vram) = (WeightDtype::Bf16, Some(tenths * GB / 10));
-        let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8 };
+        let t5_must_be_fp8 = false;
+        let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8, t5_must_be_fp8 };
         let budget = Budget { max_vram, context: CONTEXT, free: 80 * GB };
         fit(&model, picture(1024, false), budget)
     }
@@ -279,12 +284,18 @@ mod tests {
         let (configs, plan) = (flux_dev(), Plan::built_in(&Mode::Xl, [19, 38]).unwrap());
         let plans = [plan.blocks];
         let dtype = WeightDtype::Bf16;
-        let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8: false };
-        let at = |free| {
+        let at_with = |free, t5_must_be_fp8| {
+            let t5_fp8 = false;
+            let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8, t5_must_be_fp8 };
             let budget = Budget { max_vram: None, context: CONTEXT, free };
             assert_eq!(budget.buffers(), None);
             fit(&model, picture(1024, false), budget)
         };
+        let at = |free| at_with(free, false);
+        let repeated = at_with(80 * GB, true).unwrap();
+        let t5_fp8 = Residency { t5_fp8: true, ..Residency::default() };
+        assert_eq!((repeated.residency, repeated.note()), (t5_fp8, None));
+        assert!(at_with(22 * GB, true).unwrap().residency.t5_fp8);
         let all = at(80 * GB).unwrap();
         assert_eq!((all.residency, all.note()), (Residency::default(), None));
         let note = at(24 * GB).unwrap().note().unwrap();

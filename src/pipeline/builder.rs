@@ -46,6 +46,7 @@ pub struct EngineBuilder {
     planning: bool,
     portable: bool,
     max_vram: Option<usize>,
+    t5_e4m3: bool,
     expected: Request,
 }
 
@@ -115,6 +116,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether T5's linear layers compute in e4m3 whatever memory there is, as where little memory had
+    /// drawn a picture that is repeated. On a device or for sizes without such kernels they do not;
+    /// [`Engine::t5_dtype`] tells.
+    #[must_use]
+    pub fn t5_e4m3(mut self, t5_e4m3: bool) -> Self {
+        self.t5_e4m3 = t5_e4m3;
+        self
+    }
+
     /// A picture like those to come: whether the GPU's memory holds model and picture is told before
     /// the model is loaded. Without this it is told for the model's default size.
     #[must_use]
@@ -159,7 +169,10 @@ impl EngineBuilder {
         if self.planning {
             plans.extend(offer(&device, &files, &configs.flux)?.plans(&configs.flux));
         }
+        let t5_must_be_fp8 =
+            self.t5_e4m3 && kernels_of_t5(&device) && budget::t5_fits_fp8(&configs);
         let mut fit = Fit::default();
+        fit.residency.t5_fp8 = t5_must_be_fp8;
         if let Device::Cuda(cuda) = &device {
             let lists = lists(&expected, &defaults, precision.dtype)?;
             let picture =
@@ -172,7 +185,7 @@ impl EngineBuilder {
             let fp8 = !self.planning && modes.iter().all(|mode| mode.plan.blocks.has_fp8());
             let t5_fp8 = fp8 && cuda.has_fp8() && budget::t5_fits_fp8(&configs);
             let dtype = precision.weights;
-            let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8 };
+            let model = Model { configs: &configs, dtype, plans: &plans, t5_fp8, t5_must_be_fp8 };
             fit = fit_to(cuda, &model, picture, self.max_vram)?;
         }
         let placement = Placement { device, dtype: precision.weights, residency: fit.residency };
@@ -198,6 +211,14 @@ impl EngineBuilder {
             no_gpu,
             load_ms: milliseconds(started),
         })
+    }
+}
+
+/// Whether the device multiplies in e4m3.
+fn kernels_of_t5(device: &Device) -> bool {
+    match device {
+        Device::Cpu => true,
+        Device::Cuda(cuda) => cuda.has_fp8(),
     }
 }
 

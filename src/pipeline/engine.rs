@@ -40,6 +40,7 @@ use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
 use crate::pipeline::memory::Need;
+use crate::pipeline::planning::all_lowered;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::session::SessionKey;
@@ -207,8 +208,8 @@ impl Engine {
 
     /// Parts of the mode that run in [`Self::dtype`] for want of kernels.
     #[must_use]
-    pub fn lowered(&self) -> &[&'static str] {
-        &self.active().lowered
+    pub fn lowered(&self) -> Vec<&'static str> {
+        all_lowered(&self.active().mode, &self.active().lowered)
     }
 
     /// What T5's linear layers compute in where that is not [`Self::dtype`], which changes pictures:

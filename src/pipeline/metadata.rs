@@ -9,9 +9,17 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::cache::CacheOptions;
 use crate::cache::CacheRecord;
+use crate::cache::Preset;
 use crate::error::Error;
 use crate::error::Result;
+use crate::ops::noise::Grid;
+use crate::pipeline::Engine;
+use crate::pipeline::Generated;
+use crate::pipeline::RgbImage;
+use crate::pipeline::Rng;
+use crate::pipeline::image;
 
 /// The keyword of the text that other programs read.
 pub const PARAMETERS_KEYWORD: &str = "parameters";
@@ -128,22 +136,104 @@ impl Metadata {
     pub fn from_json(json: &str, path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {
-            schema: u32,
+            schema: u64,
         }
-        let damaged = |error: serde_json::Error| Error::Format {
-            path: path.to_owned(),
-            reason: format!("expected metadata in the text `{JSON_KEYWORD}`: {error}"),
-        };
+        let damaged = |error| damaged(path, &error);
         let Version { schema } = serde_json::from_str(json).map_err(damaged)?;
-        if schema != SCHEMA {
-            return Err(Error::Config {
-                path: path.to_owned(),
-                field: "schema".to_owned(),
-                expected: SCHEMA.to_string(),
-                actual: schema.to_string(),
-            });
-        }
+        check_schema(schema, path)?;
         serde_json::from_str(json).map_err(damaged)
+    }
+}
+
+impl Metadata {
+    /// The picture as a PNG that holds them.
+    ///
+    /// # Errors
+    /// As [`Self::to_json`] and [`image::encode_png`].
+    pub fn encode(&self, picture: &RgbImage) -> Result<Vec<u8>> {
+        let texts = self.texts()?;
+        let texts = texts.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
+        image::encode_png(picture, &texts)
+    }
+}
+
+impl Engine {
+    /// All that is needed to make a picture again that was made with this engine and its present mode, from
+    /// the noise of its seed or from the latents in a file. `model` is what the user calls the model.
+    ///
+    /// # Errors
+    /// As [`Engine::weight_digests`].
+    pub fn metadata(
+        &mut self,
+        model: &str,
+        latents_file: Option<&Path>,
+        made: &Generated,
+    ) -> Result<Metadata> {
+        let weights = self.weight_digests()?.iter().cloned().collect();
+        let settings = &made.settings;
+        let (rng, rng_grid) = noise(latents_file, settings.rng);
+        Ok(Metadata {
+            schema: SCHEMA,
+            program_version: env!("CARGO_PKG_VERSION").into(),
+            model: model.to_owned(),
+            weights,
+            prompt: settings.prompt.clone(),
+            prompt_2: settings.prompt_2.clone(),
+            width: settings.width,
+            height: settings.height,
+            steps: settings.steps,
+            guidance: settings.guidance,
+            seed: settings.seed,
+            rng,
+            rng_grid,
+            dtype: self.dtype().to_string(),
+            device: self.device_name(),
+            tier: self.tier().map(str::to_owned),
+            mode: self.mode().to_string(),
+            plan: self.own_plan(),
+            lowered: self.lowered().iter().map(|&part| part.to_owned()).collect(),
+            t5_dtype: self.t5_dtype().map(str::to_owned),
+            cache: cache_name(settings.cache.as_ref()),
+            cache_record: made.cache_record(),
+            max_sequence_length: settings.max_sequence_length,
+            vae_tiling: settings.vae_tiling,
+        })
+    }
+}
+
+/// The name of a cache: a preset's, or `custom`.
+pub(crate) fn cache_name(cache: Option<&CacheOptions>) -> String {
+    cache.map_or_else(|| Preset::None.to_string(), CacheOptions::name)
+}
+
+/// Where the noise came from: a file of latents, or a generator with its grid.
+pub(crate) fn noise(latents_file: Option<&Path>, rng: Rng) -> (String, Option<u32>) {
+    match (latents_file, rng) {
+        (Some(path), _) => (path.display().to_string(), None),
+        (None, Rng::TorchCuda { grid }) => (rng.to_string(), grid.map(Grid::blocks)),
+        (None, Rng::TorchCpu | Rng::TorchCpuLegacy) => (rng.to_string(), None),
+    }
+}
+
+/// Fails unless metadata of that schema are what this program reads.
+pub(super) fn check_schema(schema: u64, path: &Path) -> Result<()> {
+    if schema == u64::from(SCHEMA) {
+        return Ok(());
+    }
+    let newer = if schema > SCHEMA.into() { ", of a newer flux-rt than this" } else { "" };
+    Err(Error::Config {
+        path: path.to_owned(),
+        field: "schema".to_owned(),
+        expected: SCHEMA.to_string(),
+        actual: format!("{schema}{newer}"),
+    })
+}
+
+/// The error of metadata that are no such JSON.
+pub(super) fn damaged(path: &Path, error: &serde_json::Error) -> Error {
+    Error::Format {
+        path: path.to_owned(),
+        reason: format!("expected metadata in the text `{JSON_KEYWORD}`: {error}"),
     }
 }
 
@@ -229,7 +319,10 @@ mod tests {
     fn foreign_json_is_refused() {
         let json = metadata().to_json().unwrap().replacen("\"schema\":1", "\"schema\":2", 1);
         let error = Metadata::from_json(&json, Path::new("a.png")).unwrap_err().to_string();
-        assert_eq!(error, "a.png: field `schema`: expected 1, found 2");
+        assert_eq!(
+            error,
+            "a.png: field `schema`: expected 1, found 2, of a newer flux-rt than this"
+        );
         for json in ["", "[]", "{}", r#"{"schema":1}"#] {
             let error = Metadata::from_json(json, Path::new("a.png")).unwrap_err();
             assert!(matches!(error, Error::Format { .. }), "{error}");

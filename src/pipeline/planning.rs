@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::device::Device;
 use crate::elastic::Mode;
 use crate::elastic::Plan;
+use crate::elastic::RecordedPlan;
 use crate::elastic::choice::Offer;
 use crate::elastic::file;
 use crate::error::Error;
@@ -28,23 +29,28 @@ pub(super) fn plan(
     files: &ModelFiles,
     config: &FluxConfig,
 ) -> Result<(Plan, Vec<&'static str>)> {
-    let file = match mode {
-        Mode::Plan(path) => Some(File::Disk(path.clone())),
+    let read = |file: File| Ok((file::read(&file, config)?, file.path().to_owned()));
+    let own = match mode {
+        Mode::Plan(path) => Some(read(File::Disk(path.clone()))?),
+        Mode::Recorded(recorded) => {
+            let RecordedPlan { plan, picture, .. } = &**recorded;
+            Some((file::parse(&plan.to_string(), picture, config)?, picture.clone()))
+        }
         Mode::Original | Mode::Xl => None,
         Mode::L | Mode::M | Mode::S => {
-            files.plans.as_ref().and_then(|plans| plans.file(&format!("{mode}.json")))
+            let file = files.plans.as_ref().and_then(|plans| plans.file(&format!("{mode}.json")));
+            file.map(read).transpose()?
         }
     };
-    let mut plan = match file {
-        Some(file) => {
-            let plan = file::read(&file, config)?;
-            check_model(&plan, file.path(), files)?;
-            check_widths(&plan, file.path(), files)?;
+    let mut plan = match own {
+        Some((plan, path)) => {
+            check_model(&plan, &path, files)?;
+            check_widths(&plan, &path, files)?;
             plan
         }
         None => {
             let blocks = [config.num_layers, config.num_single_layers];
-            // Every mode but a file is built in.
+            // Every mode but those is built in.
             Plan::built_in(mode, blocks).unwrap_or_else(|| unreachable!("{mode} is built in"))
         }
     };
@@ -104,6 +110,20 @@ fn check_widths(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
     })
 }
 
+/// The parts that a plan says in another precision than a mode says: those that lacked a kernel here, and
+/// where a picture's plan is repeated those that lacked one there.
+pub(super) fn all_lowered(mode: &Mode, here: &[&'static str]) -> Vec<&'static str> {
+    let there = match mode {
+        Mode::Recorded(recorded) => recorded.lowered.as_slice(),
+        _ => &[],
+    };
+    let is_lowered = |part: &&str| here.contains(part) || there.iter().any(|name| name == part);
+    PARTS.into_iter().filter(is_lowered).collect()
+}
+
+/// The parts that [`lower`] names, sorted.
+const PARTS: [&str; 7] = ["attention", "linear1", "linear2", "mlp_down", "mlp_up", "out", "qkv"];
+
 /// What a device can compute in e4m3.
 #[derive(Debug, Clone, Copy)]
 struct Kernels {
@@ -162,8 +182,25 @@ mod tests {
         let mut blocks = Plan::built_in(&Mode::S, [1, 1]).unwrap().blocks;
         blocks.double[0].mlp_down = Precision::Bf16;
         let kernels = Kernels { attention: false, mixed: false, ..Kernels::ALL };
-        assert_eq!(lower(&mut blocks, kernels), ["attention", "mlp_up"]);
+        let lowered = lower(&mut blocks, kernels);
+        assert_eq!(lowered, ["attention", "mlp_up"]);
+        assert_eq!(all_lowered(&Mode::S, &lowered), lowered);
         assert_eq!(blocks.double[0].out, Precision::Fp8);
         assert_eq!(blocks.single[0].linear1, Precision::Fp8);
+        let mut blocks = Plan::built_in(&Mode::S, [1, 1]).unwrap().blocks;
+        let kernels = Kernels { linears: false, attention: false, mixed: false };
+        assert_eq!(lower(&mut blocks, kernels), PARTS);
+    }
+
+    #[test]
+    fn a_repeated_picture_keeps_what_was_lowered() {
+        let recorded = RecordedPlan {
+            name: "S".into(),
+            plan: serde_json::Value::Null,
+            lowered: vec!["qkv".into(), "\u{1b}".into()],
+            picture: "a.png".into(),
+        };
+        let mode = Mode::Recorded(recorded.into());
+        assert_eq!(all_lowered(&mode, &["attention"]), ["attention", "qkv"]);
     }
 }

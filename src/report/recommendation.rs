@@ -9,12 +9,16 @@ use crate::report::results::Results;
 /// A cache that saves less of its mode's time than this is not worth what it changes.
 const LEAST_SAVING: f64 = 0.1;
 
+/// The PSNR of the same pixels.
+const SAME: f64 = 100.0;
+
 /// Which configurations to take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recommendation {
-    /// The configuration with the shortest time.
+    /// The first of `best`.
     pub(crate) fastest: String,
-    /// From fast to slow, those that no other beats in both time and nearness to the reference.
+    /// From fast to slow, those worth their cache that no other of those beats in both time and nearness
+    /// to the reference.
     pub(crate) best: Vec<String>,
     /// The others, each with the reason.
     pub(crate) not_worth_it: Vec<String>,
@@ -35,21 +39,32 @@ pub(crate) fn recommend(results: &Results) -> Option<Recommendation> {
     let mut points: Vec<Point<'_>> =
         results.configurations.iter().filter_map(|compared| point(results, compared)).collect();
     points.sort_by(|a, b| a.time.total_cmp(&b.time));
-    let [fastest, _, ..] = points.as_slice() else { return None };
+    if points.len() < 2 {
+        return None;
+    }
+    // What its own cache rules out beats nobody: else a cache without effect, faster by chance, would
+    // rule out its mode.
+    let wasted: Vec<Option<String>> = points.iter().map(|point| wasted(point, &points)).collect();
+    let worth: Vec<&Point<'_>> = points
+        .iter()
+        .zip(&wasted)
+        .filter(|(_, wasted)| wasted.is_none())
+        .map(|(of, _)| of)
+        .collect();
     let (mut best, mut not_worth_it) = (Vec::new(), Vec::new());
-    for point in &points {
-        match beaten(point, &points) {
+    for (point, wasted) in points.iter().zip(wasted) {
+        match wasted.or_else(|| beaten(point, &worth)) {
             Some(reason) => not_worth_it.push(format!("{}: {reason}", point.compared.name)),
             None => best.push(point.compared.name.clone()),
         }
     }
     let rule = format!(
-        "a configuration is not worth it if another is faster and at least as near to {} by PSNR, or if \
-         its cache saves less than {:.0} % of its mode's time",
+        "a cache is not worth it if it skips nothing or saves less than {:.0} % of its mode's time; of the rest, a \
+         configuration is not worth it if another is faster and at least as near to {} by PSNR",
+        100.0 * LEAST_SAVING,
         results.reference,
-        100.0 * LEAST_SAVING
     );
-    Some(Recommendation { fastest: fastest.compared.name.clone(), best, not_worth_it, rule })
+    Some(Recommendation { fastest: best.first()?.clone(), best, not_worth_it, rule })
 }
 
 fn point<'r>(results: &Results, compared: &'r Compared) -> Option<Point<'r>> {
@@ -61,30 +76,38 @@ fn point<'r>(results: &Results, compared: &'r Compared) -> Option<Point<'r>> {
     Some(Point { compared, time: mean.total_ms, nearness })
 }
 
-/// Why a configuration is not worth it; none if it is.
-fn beaten(point: &Point<'_>, points: &[Point<'_>]) -> Option<String> {
+/// Why a configuration's cache is not worth it; none if it is, or there is none.
+fn wasted(point: &Point<'_>, points: &[Point<'_>]) -> Option<String> {
     let plain = points
         .iter()
-        .find(|other| other.compared.mode == point.compared.mode && other.compared.cache == "none");
-    if let Some(plain) = plain.filter(|_| point.compared.cache != "none") {
-        let saving = 1.0 - point.time / plain.time;
-        if saving < LEAST_SAVING {
-            let saves = match saving > 0.0 {
-                true => format!("saves {:.0} % of {}'s time", 100.0 * saving, plain.compared.name),
-                false => {
-                    format!("takes {:.0} % longer than {}", -100.0 * saving, plain.compared.name)
-                }
-            };
-            let costs = match plain.nearness.is_finite() {
-                true => format!("{:.1} dB", (plain.nearness - point.nearness).max(0.0)),
-                false => format!("a picture {:.1} dB from it", point.nearness),
-            };
-            return Some(format!("{saves} and costs {costs}"));
-        }
+        .find(|other| other.compared.mode == point.compared.mode && !other.compared.is_cached())
+        .filter(|_| point.compared.is_cached())?;
+    let skipped = point.compared.mean.as_ref().and_then(|mean| mean.hits);
+    if skipped.is_some_and(|hits| hits.per_step <= 0.0) {
+        return Some("its cache skips nothing".to_owned());
     }
-    let better = |other: &&Point<'_>| other.time < point.time && other.nearness >= point.nearness;
+    let saving = 1.0 - point.time / plain.time;
+    if saving >= LEAST_SAVING {
+        return None;
+    }
+    let name = &plain.compared.name;
+    let saves = match saving > 0.0 {
+        true => format!("saves {:.1} % of {name}'s time", 100.0 * saving),
+        false => format!("takes {:.0} % longer than {name}", -100.0 * saving),
+    };
+    let costs = match plain.nearness.is_finite() {
+        true => format!("costs {:.1} dB", (plain.nearness - point.nearness).max(0.0)),
+        false if point.nearness >= SAME => "changes no pixel".to_owned(),
+        false => format!("costs a picture {:.1} dB from it", point.nearness),
+    };
+    Some(format!("{saves} and {costs}"))
+}
+
+/// Which other configuration is faster and no farther from the reference, in a sentence; none if none is.
+fn beaten(point: &Point<'_>, worth: &[&Point<'_>]) -> Option<String> {
+    let better = |other: &&&Point<'_>| other.time < point.time && other.nearness >= point.nearness;
     // The nearest of those, and of equals the fastest.
-    let better = points
+    let better = worth
         .iter()
         .filter(better)
         .max_by(|a, b| a.nearness.total_cmp(&b.nearness).then(b.time.total_cmp(&a.time)))?;
@@ -136,9 +159,31 @@ mod tests {
         let expected = [
             "S, none: XL, aggressive is 29 % faster and no farther from the reference, by 4.0 dB",
             "S, conservative: takes 5 % longer than S, none and costs 0.5 dB",
-            "XL, conservative: saves 5 % of XL, none's time and costs a picture 59.0 dB from it",
+            "XL, conservative: saves 5.0 % of XL, none's time and costs a picture 59.0 dB from it",
         ];
         assert_eq!(found.not_worth_it, expected);
+    }
+
+    #[test]
+    fn a_cache_without_effect_does_not_rule_out_its_mode() {
+        let mut results = blank();
+        results.reference = "XL, none".into();
+        results.configurations = vec![
+            compared("XL", "none", 300.0, None),
+            compared("XL", "aggressive", 298.0, Some(100.0)),
+            compared("S", "none", 183.0, Some(42.1)),
+            compared("S", "aggressive", 182.0, Some(42.1)),
+        ];
+        let found = recommend(&results).unwrap();
+        assert_eq!(found.fastest, "S, none");
+        assert_eq!(found.best, ["S, none", "XL, none"]);
+        assert_eq!(
+            found.not_worth_it,
+            [
+                "S, aggressive: saves 0.5 % of S, none's time and costs 0.0 dB",
+                "XL, aggressive: saves 0.7 % of XL, none's time and changes no pixel",
+            ]
+        );
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::report::recommendation::recommend;
 /// Raised when a field changes its meaning or goes; new fields may come at any time.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
+/// The name of a configuration's cache where there is none.
+pub(crate) const NO_CACHE: &str = "none";
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -30,6 +33,9 @@ pub(crate) struct Results {
     pub(crate) load_ms: f64,
     pub(crate) notes: Vec<String>,
     pub(crate) configurations: Vec<Compared>,
+    /// What `--quality-floor` found, one a mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) floors: Vec<Floor>,
     /// Which of them to take; null while fewer than two have pictures.
     #[serde(default)]
     pub(crate) recommendation: Option<Recommendation>,
@@ -68,6 +74,9 @@ pub(crate) struct Compared {
     pub(crate) cache: String,
     /// What went wrong, if something did.
     pub(crate) error: Option<String>,
+    /// What the mode computes, as in a plan file, where it is not what is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<serde_json::Value>,
     /// Parts of the mode that ran in the pipeline's dtype for want of kernels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) lowered: Vec<String>,
@@ -87,6 +96,11 @@ pub(crate) struct Picture {
     pub(crate) seed: u64,
     /// In the folder of the results.
     pub(crate) file: String,
+    /// Of the file, 64 hex digits: `--resume` makes anew what is not it any more.
+    pub(crate) sha256: String,
+    /// Of the file of the final latents, which the reference's pictures have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) latents_sha256: Option<String>,
     pub(crate) encode_ms: f64,
     pub(crate) prepare_ms: f64,
     pub(crate) denoise_ms: f64,
@@ -99,6 +113,32 @@ pub(crate) struct Picture {
     pub(crate) cache: Option<CacheRecord>,
     /// Against the reference's picture; null for the reference itself.
     pub(crate) quality: Option<Quality>,
+}
+
+/// The search for the largest thresholds of a cache with which every picture of a mode stays near that
+/// without a cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Floor {
+    pub(crate) mode: String,
+    /// The least PSNR allowed against the same mode without a cache, in dB.
+    pub(crate) floor_db: f64,
+    /// The flags of `flux-rt run` that set the cache found; null if no thresholds kept above the floor.
+    pub(crate) flags: Option<String>,
+    /// The configuration with that cache.
+    pub(crate) configuration: Option<String>,
+    /// In the order in which they were tried.
+    pub(crate) tried: Vec<Tried>,
+}
+
+/// Thresholds that were tried.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tried {
+    /// Of the double blocks.
+    pub(crate) double: f64,
+    /// Of the single blocks.
+    pub(crate) single: f64,
+    /// Of the worst picture, in dB; where it is below the floor, of the first such picture.
+    pub(crate) psnr: f64,
 }
 
 /// How often a cache was hit.
@@ -157,7 +197,7 @@ impl Results {
         let plain: Vec<(String, Vec<(usize, f64)>)> = self
             .configurations
             .iter()
-            .filter(|compared| compared.cache == "none")
+            .filter(|compared| !compared.is_cached())
             .map(|compared| (compared.mode.clone(), compared.times()))
             .collect();
         for compared in &mut self.configurations {
@@ -165,6 +205,18 @@ impl Results {
             compared.mean = compared.means(plain.map(|(_, times)| times.as_slice()));
         }
         self.recommendation = recommend(self);
+    }
+}
+
+impl Results {
+    /// The configuration of that name.
+    pub(crate) fn of_mut(&mut self, name: &str) -> Option<&mut Compared> {
+        self.configurations.iter_mut().find(|compared| compared.name == name)
+    }
+
+    /// A mode without a cache.
+    pub(crate) fn plain(&self, mode: &str) -> Option<&Compared> {
+        self.configurations.iter().find(|compared| compared.mode == mode && !compared.is_cached())
     }
 }
 
@@ -181,11 +233,22 @@ impl Compared {
             mode: mode.to_owned(),
             cache: cache.to_owned(),
             error: None,
+            plan: None,
             lowered: Vec::new(),
             peak_memory_bytes: None,
             pictures: Vec::new(),
             mean: None,
         }
+    }
+
+    /// Whether it has a cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cache != NO_CACHE
+    }
+
+    /// The picture of a prompt.
+    pub(crate) fn picture(&self, prompt: usize) -> Option<&Picture> {
+        self.pictures.iter().find(|picture| picture.prompt == prompt)
     }
 
     fn times(&self) -> Vec<(usize, f64)> {
@@ -253,6 +316,27 @@ pub(crate) fn blank() -> Results {
         load_ms: 0.0,
         notes: Vec::new(),
         configurations: Vec::new(),
+        floors: Vec::new(),
         recommendation: None,
+    }
+}
+
+/// A picture of a prompt, without cache and quality.
+#[cfg(test)]
+pub(crate) fn blank_picture(prompt: usize) -> Picture {
+    Picture {
+        prompt,
+        seed: 42,
+        file: String::new(),
+        sha256: String::new(),
+        latents_sha256: None,
+        encode_ms: 1.0,
+        prepare_ms: 1.0,
+        denoise_ms: 1.0,
+        decode_ms: 1.0,
+        total_ms: 4.0,
+        hits: None,
+        cache: None,
+        quality: None,
     }
 }

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use crate::report::recommendation::Recommendation;
 use crate::report::results::Compared;
+use crate::report::results::Floor;
 use crate::report::results::Hits;
 use crate::report::results::Picture;
 use crate::report::results::Quality;
 use crate::report::results::Results;
 
 /// The columns of `results.csv`, a line a picture.
-const COLUMNS: [&str; 22] = [
+pub(crate) const COLUMNS: [&str; 22] = [
     "mode",
     "cache",
     "prompt_index",
@@ -35,16 +36,36 @@ const COLUMNS: [&str; 22] = [
     "peak_memory_bytes",
 ];
 
+/// The headings of the table of means.
+pub(crate) const HEADINGS: [&str; 11] = [
+    "mode",
+    "cache",
+    "time",
+    "speedup",
+    "hits by compared",
+    "hits by steps",
+    "PSNR",
+    "SSIM",
+    "SSIMULACRA 2",
+    "latents off by",
+    "memory",
+];
+
 /// A line a picture, RFC 4180; empty where there is nothing.
 pub(crate) fn csv(results: &Results) -> String {
     let mut text = COLUMNS.join(",") + "\r\n";
-    for compared in &results.configurations {
-        for picture in &compared.pictures {
-            text += &row(results, compared, picture).map(|field| quoted(&field)).join(",");
-            text += "\r\n";
-        }
+    for row in rows(results) {
+        text += &row.map(|field| quoted(&field)).join(",");
+        text += "\r\n";
     }
     text
+}
+
+/// The fields of every picture, as [`COLUMNS`] names them.
+pub(crate) fn rows(results: &Results) -> impl Iterator<Item = [String; 22]> {
+    results.configurations.iter().flat_map(move |compared| {
+        compared.pictures.iter().map(move |picture| row(results, compared, picture))
+    })
 }
 
 fn row(results: &Results, compared: &Compared, picture: &Picture) -> [String; 22] {
@@ -86,14 +107,17 @@ fn quoted(field: &str) -> String {
     field.to_owned()
 }
 
-/// The table of the caching tutorial, a line a configuration, with what it lacks.
-pub(crate) fn summary(results: &Results) -> String {
+/// What was compared, on what.
+pub(crate) fn headline(results: &Results) -> String {
+    format!("{} on {}", results.setup.model, results.setup.device)
+}
+
+/// What all pictures have in common, in a sentence.
+pub(crate) fn setup(results: &Results) -> String {
     let setup = &results.setup;
     let guidance = setup.guidance.map(|guidance| format!(", guidance {guidance}"));
-    let mut text = format!(
-        "# {} on {}\n\n{} x {}, {} steps{}, {}, {} prompt{} from seed {}; quality against {}.\n\n",
-        setup.model,
-        setup.device,
+    format!(
+        "{} x {}, {} steps{}, {}, {} prompt{} from seed {}; quality against {}.",
         setup.width,
         setup.height,
         setup.steps,
@@ -103,11 +127,38 @@ pub(crate) fn summary(results: &Results) -> String {
         if setup.prompts.len() == 1 { "" } else { "s" },
         setup.seed,
         results.reference,
-    );
-    text += "| mode | cache | time | speedup | hits by compared | hits by steps | PSNR | SSIM | \
-             SSIMULACRA 2 | latents off by | memory |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+    )
+}
+
+/// What stands beside a picture: time with speedup, and quality.
+pub(crate) fn title(results: &Results, compared: &Compared, picture: &Picture) -> Vec<String> {
+    let plain = results.plain(&compared.mode).filter(|_| compared.is_cached());
+    let plain = plain.and_then(|plain| plain.picture(picture.prompt));
+    let time = seconds(picture.total_ms);
+    let time = match plain {
+        Some(plain) => format!("{time}, {:.2}x", plain.total_ms / picture.total_ms),
+        None => time,
+    };
+    let quality = match &picture.quality {
+        _ if compared.name == results.reference => "the reference".to_owned(),
+        Some(quality) => {
+            let psnr = quality.psnr.map(|psnr| format!("PSNR {psnr:.1} dB"));
+            let score = quality.ssimulacra2.map(|score| format!("SSIMULACRA 2 {score:.1}"));
+            psnr.into_iter().chain(score).collect::<Vec<_>>().join(", ")
+        }
+        None => "quality not measured".to_owned(),
+    };
+    vec![time, quality]
+}
+
+/// The table of the caching tutorial, a line a configuration, with what it lacks.
+pub(crate) fn summary(results: &Results) -> String {
+    let mut text = format!("# {}\n\n{}\n\n", headline(results), setup(results));
+    let rule = "|---".repeat(HEADINGS.len());
+    let _ = writeln!(text, "| {} |\n{rule}|", HEADINGS.join(" | "));
     for compared in &results.configurations {
-        let _ = writeln!(text, "| {} |", cells(results, compared).join(" | "));
+        let cells = cells(results, compared).map(|cell| escaped(&cell));
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     let failed = results.configurations.iter().filter_map(|compared| {
         compared.error.as_ref().map(|error| format!("- {}: {error}\n", compared.name))
@@ -115,6 +166,11 @@ pub(crate) fn summary(results: &Results) -> String {
     let failed: String = failed.collect();
     if !failed.is_empty() {
         text += &format!("\nFailed:\n\n{failed}");
+    }
+    if !results.floors.is_empty() {
+        text += "\nQuality floors, against the same mode without a cache:\n\n";
+        let lines = results.floors.iter().map(|floor| format!("- {}\n", found(floor)));
+        text.extend(lines);
     }
     if let Some(Recommendation { fastest, best, not_worth_it, rule }) = &results.recommendation {
         let _ = writeln!(text, "\nFastest: {fastest}. Best at each speed: {}.", best.join("; "));
@@ -128,7 +184,26 @@ pub(crate) fn summary(results: &Results) -> String {
             Hits are means over pictures of hits by comparisons and by steps, over all block lists.\n"
 }
 
-fn cells(results: &Results, compared: &Compared) -> [String; 11] {
+/// What a search for thresholds found, in a sentence.
+pub(crate) fn found(floor: &Floor) -> String {
+    let Floor { mode, floor_db, flags, tried, .. } = floor;
+    let count = tried.len();
+    let Some(flags) = flags else {
+        return format!(
+            "{mode}: none of {count} thresholds kept every picture above {floor_db} dB"
+        );
+    };
+    // The largest that passed is what was found.
+    let passed = tried.iter().filter(|tried| tried.psnr >= *floor_db);
+    let best = passed.max_by(|a, b| a.double.total_cmp(&b.double));
+    let psnr = best.map_or(*floor_db, |best| best.psnr);
+    format!(
+        "{mode}: `{flags}` keeps every picture at {psnr:.1} dB or more, floor {floor_db} dB ({count} thresholds tried)"
+    )
+}
+
+/// The means of a configuration, as [`HEADINGS`] names them.
+pub(crate) fn cells(results: &Results, compared: &Compared) -> [String; 11] {
     let dash = || "–".to_owned();
     let mean = compared.mean.as_ref();
     let of = |value: Option<f64>, text: fn(f64) -> String| value.map_or_else(dash, text);
@@ -141,8 +216,8 @@ fn cells(results: &Results, compared: &Compared) -> [String; 11] {
     };
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     [
-        escaped(&compared.mode),
-        escaped(&compared.cache),
+        compared.mode.clone(),
+        compared.cache.clone(),
         of(mean.map(|mean| mean.total_ms), seconds),
         of(mean.and_then(|mean| mean.speedup), |speedup| format!("{speedup:.2}x")),
         of(hits.and_then(|hits| hits.per_compared), percent),

@@ -5,7 +5,8 @@ use crate::Desk;
 #[test]
 fn every_verb_explains_itself() {
     let desk = Desk::new();
-    for verb in ["run", "compare", "bench", "elastic", "inspect", "doctor", "completions"] {
+    for verb in ["run", "compare", "bench", "elastic", "verify", "inspect", "doctor", "completions"]
+    {
         for flag in ["-h", "--help"] {
             let answer = desk.call([verb, flag]);
             answer.succeeds();
@@ -14,7 +15,8 @@ fn every_verb_explains_itself() {
         }
     }
     let answer = desk.call(["--help"]);
-    for part in ["run", "compare", "bench", "elastic", "inspect", "doctor", "Exit codes"] {
+    for part in ["run", "compare", "bench", "elastic", "verify", "inspect", "doctor", "Exit codes"]
+    {
         assert!(answer.stdout.contains(part), "{}", answer.stdout);
     }
 }
@@ -22,7 +24,7 @@ fn every_verb_explains_itself() {
 #[test]
 fn the_help_of_run_has_every_flag_of_the_contract() {
     let answer = Desk::new().call(["run", "--help"]);
-    for flag in "model prompt prompt-file width height steps guidance seed count \
+    for flag in "from model prompt prompt-file width height steps guidance seed count \
                  max-sequence-length vae-tiling mode cache rng rng-grid latents dtype device out \
                  save-latents json progress max-vram"
         .split_whitespace()

@@ -17,6 +17,9 @@ mod mistakes;
 mod outputs;
 mod pictures;
 mod plans;
+mod receipts;
+mod refused_receipts;
+mod verify;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -101,6 +101,17 @@ impl CacheArgs {
     /// [`Error::Request`] for a flag without a cache; those of reading a file.
     pub(in crate::cli) fn options(self) -> Result<Option<CacheOptions>> {
         let base = self.cache.options()?;
+        self.changed(base)
+    }
+
+    /// As [`Self::options`], of a cache that is told elsewhere than by `--cache`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a flag without a cache.
+    pub(in crate::cli) fn changed(
+        self,
+        base: Option<CacheOptions>,
+    ) -> Result<Option<CacheOptions>> {
         let changes = self.changes();
         match base {
             Some(mut options) => {

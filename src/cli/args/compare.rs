@@ -24,27 +24,45 @@ Examples:
   flux-rt compare --modes original,XL,S --caches none,aggressive --out results
   flux-rt compare --prompt \"a red apple\" \"a blue car\" --caches none,mine.toml
   flux-rt compare --out results --resume               goes on where Ctrl-C stopped it
+  flux-rt compare --modes S --quality-floor 35         the cache's largest thresholds above 35 dB
 
 Every configuration draws a picture to warm up and then every prompt, with seeds S, S+1, ...; quality
 is measured against the reference's picture of the same prompt and seed. A configuration that fails
 is reported, and the rest goes on.
 
-The folder then holds pictures/, results.json, results.csv and summary.md. The summary goes to stdout
-too; all else goes to stderr. Ctrl-C stops after the current step and keeps the finished pictures.";
+The folder then holds pictures/, grids/, charts/, report.html (all of it, opens offline), summary.md,
+results.csv and results.json. The summary goes to stdout too; all else goes to stderr. Ctrl-C stops after the current step and keeps the finished pictures.";
 
 /// Make the same pictures in several modes and caches, and compare times and quality
 #[derive(Debug, Args)]
 #[command(after_help = COMPARE_EXAMPLES)]
 pub(in crate::cli) struct CompareArgs {
     /// Elastic modes, separated by commas: original, XL, L, M, S, or PLAN.json
-    #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "XL,S")]
+    #[arg(
+        long,
+        alias = "mode",
+        value_name = "MODES",
+        value_delimiter = ',',
+        default_value = "XL,S"
+    )]
     #[arg(value_parser = mode, help_heading = "Configurations")]
     pub(in crate::cli) modes: Vec<Mode>,
     /// Caches, separated by commas: none, aggressive, conservative, or FILE.toml
-    #[arg(long, value_name = "CACHES", value_delimiter = ',', help_heading = "Configurations")]
+    #[arg(
+        long,
+        alias = "cache",
+        value_name = "CACHES",
+        value_delimiter = ',',
+        help_heading = "Configurations"
+    )]
     #[arg(default_value = "none,aggressive,conservative", value_parser = NameParser)]
     #[arg(hide_possible_values = true)]
     pub(in crate::cli) caches: Vec<CacheName>,
+    /// Also search, for each mode, the largest thresholds with which the first cache of --caches keeps
+    /// every picture's PSNR against the mode without one at DB or more; needs none among --caches
+    #[arg(long, value_name = "DB", help_heading = "Configurations")]
+    #[arg(value_parser = decibels, allow_negative_numbers = true)]
+    pub(in crate::cli) quality_floor: Option<f64>,
     #[command(flatten, next_help_heading = "Prompts")]
     pub(in crate::cli) prompts: PromptArgs,
     #[command(flatten, next_help_heading = "Pictures")]
@@ -81,4 +99,8 @@ pub(in crate::cli) struct CompareOutputArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "STYLE", env = "FLUX_RT_PROGRESS", hide_env = true)]
     pub(in crate::cli) progress: ProgressStyle,
+}
+
+fn decibels(text: &str) -> Result<f64, &'static str> {
+    text.parse().map_err(|_| "expected a number of dB such as 35")
 }

@@ -18,7 +18,6 @@ use crate::cli::bench::steps::Steps;
 use crate::cli::bench::table::kernel_json;
 use crate::cli::bench::table::kernel_table;
 use crate::cli::job;
-use crate::cli::record::cache_name;
 use crate::cli::stream;
 use crate::device::Device;
 use crate::device::Profile;
@@ -28,6 +27,7 @@ use crate::pipeline::Request;
 use crate::pipeline::Settings;
 use crate::pipeline::Timings;
 use crate::pipeline::measure::GpuMemory;
+use crate::pipeline::metadata::cache_name;
 
 /// Raised when a field of the document changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;

@@ -7,20 +7,40 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::cli::args::CompareOutputArgs;
+use crate::cli::compare::matrix;
+use crate::cli::compare::outputs;
 use crate::cli::output;
+use crate::cli::stream;
 use crate::device::Tensor;
 use crate::error::Error;
 use crate::files;
+use crate::model::source::sha256;
+use crate::pipeline::RgbImage;
 use crate::pipeline::image;
 use crate::pipeline::latents;
+use crate::report::check::check;
 use crate::report::quality::Exact;
 use crate::report::results::Compared;
+use crate::report::results::Picture;
 use crate::report::results::Results;
 use crate::report::results::SCHEMA_VERSION;
 use crate::report::tables;
 
 const RESULTS: &str = "results.json";
-const LATENTS: &str = "reference-latents.safetensors";
+/// What is made of a comparison beside pictures, documents and grids.
+const OUTPUTS: [&str; 11] = [
+    "charts/quality.png",
+    "charts/quality.svg",
+    "charts/speedup.png",
+    "charts/speedup.svg",
+    "charts/time.png",
+    "charts/time.svg",
+    "grids/index.png",
+    outputs::REPORT,
+    "results.csv",
+    "summary.md",
+    RESULTS,
+];
 
 /// Where results go.
 #[derive(Debug)]
@@ -28,6 +48,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// What an earlier run left, to go on with.
     earlier: Option<Results>,
+    /// Whether what is there is to be replaced.
+    replace: bool,
 }
 
 impl Folder {
@@ -50,14 +72,14 @@ impl Folder {
                 let advice = "take --resume, --overwrite or another folder";
                 return refuse(format!("`{found}` holds a comparison; {advice}"));
             }
-            return Ok(Self { path, earlier: None });
+            return Ok(Self { path, earlier: None, replace: args.overwrite });
         }
         if !results.exists() {
             let found = path.display();
             return refuse(format!("expected a comparison to go on with, found none in `{found}`"));
         }
         let earlier = parse(&files::read_text(&results)?, &results)?;
-        Ok(Self { path, earlier: Some(earlier) })
+        Ok(Self { path, earlier: Some(earlier), replace: false })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -87,6 +109,33 @@ impl Folder {
         Ok(())
     }
 
+    /// Removes the comparison that is there and was to be replaced; other files stay.
+    pub(super) fn clear(&self) {
+        let results = self.path.join(RESULTS);
+        if !self.replace || !results.exists() {
+            return;
+        }
+        let text = files::read_text(&results).map_err(anyhow::Error::from);
+        if let Ok(old) = text.and_then(|text| parse(&text, &results)) {
+            for compared in &old.configurations {
+                for Picture { file, .. } in &compared.pictures {
+                    files::remove_file(&self.path.join(file));
+                    files::remove_file(&self.path.join(matrix::latents(file)));
+                }
+                for (index, prompt) in old.setup.prompts.iter().enumerate() {
+                    let grid = matrix::grid(&compared.mode, index, prompt);
+                    files::remove_file(&self.path.join(grid));
+                }
+            }
+        }
+        OUTPUTS.iter().for_each(|name| files::remove_file(&self.path.join(name)));
+    }
+
+    /// Whether a file is the one that was written.
+    fn holds(&self, file: &str, digest: &str) -> bool {
+        files::map(&self.path.join(file)).is_ok_and(|bytes| sha256(&bytes) == digest)
+    }
+
     /// Takes over what an earlier run with the same setup left.
     ///
     /// # Errors
@@ -109,10 +158,9 @@ impl Folder {
         for compared in &mut results.configurations {
             let kept = earlier.configurations.iter().find(|kept| kept.name == compared.name);
             if let Some(kept) = kept {
-                let there = |file: &str| self.path.join(file).is_file();
                 compared.pictures = kept.pictures.clone();
-                compared.pictures.retain(|picture| there(&picture.file));
                 compared.peak_memory_bytes = kept.peak_memory_bytes;
+                compared.plan.clone_from(&kept.plan);
             }
         }
         // What is in the folder and is not asked for now stays in the document.
@@ -121,34 +169,51 @@ impl Folder {
         let others: Vec<Compared> =
             earlier.configurations.iter().filter(|kept| !known(&kept.name)).cloned().collect();
         results.configurations.extend(others);
+        for compared in &mut results.configurations {
+            compared.pictures.retain(|picture| self.holds(&picture.file, &picture.sha256));
+        }
+        if earlier.version != results.version {
+            let [now, then] = [&results.version, &earlier.version];
+            stream::note(&format!("the pictures there are of flux-rt {then}, new ones of {now}"));
+        }
         results.notes.clone_from(&earlier.notes);
+        results.floors.clone_from(&earlier.floors);
         results.average();
         Ok(())
     }
 
-    /// The reference's pictures that are there, with their latents.
+    /// The reference's pictures that are there with their latents, by prompt.
     pub(super) fn load_exact(&self, reference: &Compared, exact: &mut [Option<Exact>]) {
-        let Ok(stored) = latents::read(&self.path.join(LATENTS)) else { return };
-        for (prompt, latents) in stored.packed.into_iter().enumerate() {
-            let picture = reference.pictures.iter().find(|picture| picture.prompt == prompt);
-            let (Some(picture), Some(slot)) = (picture, exact.get_mut(prompt)) else { continue };
-            let path = self.path.join(&picture.file);
-            let decoded = files::map(&path).and_then(|bytes| image::decode_png(&bytes, &path));
-            *slot = decoded.ok().map(|(image, _)| Exact { image, latents });
+        for picture in &reference.pictures {
+            let Some(digest) = &picture.latents_sha256 else { continue };
+            let file = matrix::latents(&picture.file);
+            if !self.holds(&file, digest) {
+                continue;
+            }
+            let latents = latents::read(&self.path.join(file)).ok();
+            let latents = latents.and_then(|stored| stored.packed.into_iter().next());
+            if let (Some(slot), Some(latents)) = (exact.get_mut(picture.prompt), latents) {
+                *slot = self.picture(picture).map(|image| Exact { image, latents });
+            }
         }
     }
 
-    /// Keeps the reference's latents, one a prompt, when all are there.
+    /// Keeps the final latents of a picture of the reference; gives the digest of their file.
     ///
     /// # Errors
-    /// [`Error::Write`].
-    pub(super) fn keep_latents(&self, exact: &[Option<Exact>]) -> Result<()> {
-        let all = exact.iter().map(|exact| {
-            let latents = &exact.as_ref()?.latents;
-            Some(Tensor::from_host(latents.shape(), latents.host().to_vec()))
-        });
-        let Some(all) = all.collect::<Option<Vec<_>>>() else { return Ok(()) };
-        Ok(latents::write(&self.path.join(LATENTS), &all)?)
+    /// [`Error::Write`], [`Error::Read`].
+    pub(super) fn keep_latents(&self, picture: &str, latents: &Tensor<f32, 2>) -> Result<String> {
+        let path = self.path.join(matrix::latents(picture));
+        output::make_folder(output::folder_of(&path))?;
+        latents::write(&path, std::slice::from_ref(latents))?;
+        Ok(sha256(&files::map(&path)?))
+    }
+
+    /// A picture as it lies in the folder; none if it is missing or damaged.
+    pub(super) fn picture(&self, picture: &Picture) -> Option<RgbImage> {
+        let path = self.path.join(&picture.file);
+        let bytes = files::map(&path).ok()?;
+        image::decode_png(&bytes, &path).ok().map(|(image, _)| image)
     }
 }
 
@@ -161,8 +226,20 @@ fn parse(text: &str, path: &Path) -> Result<Results> {
         let found = version.map_or_else(|| "none".to_owned(), |version| version.to_string());
         return Err(fail(format!("expected schema_version {SCHEMA_VERSION}, found {found}")).into());
     }
-    let results = serde_json::from_value(document)
+    let results: Results = serde_json::from_value(document)
         .map_err(|error| fail(format!("expected the results of a comparison: {error}")))?;
+    // A name in a document is no reason to open a file.
+    for Compared { mode, cache, pictures, .. } in &results.configurations {
+        for Picture { prompt, file, .. } in pictures {
+            let text = results.setup.prompts.get(*prompt).map(String::as_str);
+            let expected = text.map(|text| matrix::picture(mode, cache, *prompt, text));
+            if expected.as_ref() != Some(file) {
+                let expected = expected.unwrap_or_else(|| "no picture of that prompt".into());
+                return Err(fail(format!("expected {expected}, found {file}")).into());
+            }
+        }
+    }
+    check(&results).map_err(fail)?;
     Ok(results)
 }
 

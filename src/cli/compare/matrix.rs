@@ -7,12 +7,13 @@ use crate::elastic::Mode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::report::results;
+use crate::report::results::NO_CACHE;
 
 /// A mode with a cache.
 #[derive(Debug, Clone)]
 pub(super) struct Configuration {
     pub(super) mode: Mode,
-    /// What `--caches` called it.
+    /// What `--caches` called it; `none` if that comes to none.
     pub(super) cache: String,
     pub(super) options: Option<CacheOptions>,
 }
@@ -25,9 +26,26 @@ impl Configuration {
 
     /// The file of a picture in the folder of results.
     pub(super) fn picture(&self, index: usize, prompt: &str) -> String {
-        let [mode, cache] = [&self.mode.to_string(), &self.cache].map(|name| slug(name));
-        format!("pictures/{mode}-{cache}-{:02}-{}.png", index + 1, slug(prompt))
+        picture(&self.mode.to_string(), &self.cache, index, prompt)
     }
+}
+
+/// The file of a picture of a mode and a cache in the folder of results.
+pub(super) fn picture(mode: &str, cache: &str, index: usize, prompt: &str) -> String {
+    let [mode, cache, prompt] = [mode, cache, prompt].map(slug);
+    format!("pictures/{mode}-{cache}-{:02}-{prompt}.png", index + 1)
+}
+
+/// The file of the final latents of a picture, by the picture's file.
+pub(super) fn latents(picture: &str) -> String {
+    let name = picture.strip_prefix("pictures/").and_then(|name| name.strip_suffix(".png"));
+    format!("latents/{}.safetensors", name.unwrap_or("picture"))
+}
+
+/// The file of the grid of a mode and a prompt.
+pub(super) fn grid(mode: &str, index: usize, prompt: &str) -> String {
+    let [mode, prompt] = [mode, prompt].map(slug);
+    format!("grids/{mode}-{:02}-{prompt}.png", index + 1)
 }
 
 /// Every mode with every cache, modes outermost.
@@ -38,13 +56,19 @@ pub(super) fn configurations(modes: &[Mode], caches: &[CacheName]) -> Result<Vec
     let mut all: Vec<Configuration> = Vec::new();
     for mode in modes {
         for cache in caches {
-            let (mode, options, cache) = (mode.clone(), cache.options()?, cache.to_string());
+            let (mode, options) = (mode.clone(), cache.options()?);
+            // A file may say that there is none, too.
+            let cache = options.as_ref().map_or_else(|| NO_CACHE.into(), |_| cache.to_string());
             let new = Configuration { mode, cache, options };
             // Their files would have the same names.
             if all.iter().any(|known| known.picture(0, "") == new.picture(0, "")) {
-                let reason =
-                    format!("expected every mode and cache once, found {} again", new.name());
-                return Err(Error::Request { field: "modes", reason });
+                let same_mode = |known: &&Configuration| known.mode == new.mode;
+                let field = match all.iter().filter(same_mode).count() == caches.len() {
+                    true => "modes",
+                    false => "caches",
+                };
+                let reason = format!("expected each once, found {} again", new.name());
+                return Err(Error::Request { field, reason });
             }
             all.push(new);
         }

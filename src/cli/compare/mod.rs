@@ -1,9 +1,12 @@
 //! `flux-rt compare`: the same prompts and seeds in several modes and caches, with times, quality and
 //! files of all of it.
 
+mod draw;
+mod floor;
 mod folder;
 mod matrix;
 mod memory;
+mod outputs;
 mod run;
 
 use std::process::ExitCode;
@@ -34,11 +37,23 @@ const PROMPTS: [&str; 3] = [
 /// Whatever stops it; what was finished before stays in the folder. The first configuration's error, if
 /// one failed and the rest went on.
 pub(super) fn execute(args: CompareArgs) -> Result<ExitCode> {
-    let CompareArgs { modes, caches, prompts, shape, seed, rng, compute, model, output } = args;
+    let CompareArgs {
+        modes,
+        caches,
+        quality_floor,
+        prompts,
+        shape,
+        seed,
+        rng,
+        compute,
+        model,
+        output,
+    } = args;
     for mode in &modes {
         job::check_speed(&compute, mode)?;
     }
     let configurations = configurations(&modes, &caches)?;
+    floor::check(quality_floor, &configurations)?;
     let template = job::template(&prompts, &shape, seed, &rng)?;
     for Configuration { options, .. } in &configurations {
         job::check_values(&Request { cache: options.clone(), ..template.clone() })?;
@@ -47,8 +62,8 @@ pub(super) fn execute(args: CompareArgs) -> Result<ExitCode> {
     if prompts.is_empty() {
         prompts = PROMPTS.map(String::from).to_vec();
     }
-    if u64::try_from(prompts.len()).ok().and_then(|count| seed.checked_add(count)).is_none() {
-        let reason = "expected seed + prompts below 2^64".into();
+    if u64::try_from(prompts.len() - 1).ok().and_then(|more| seed.checked_add(more)).is_none() {
+        let reason = "expected seed + prompts - 1 below 2^64".into();
         return Err(Error::Request { field: "seed", reason }.into());
     }
     let folder = Folder::open(&output)?;
@@ -60,6 +75,7 @@ pub(super) fn execute(args: CompareArgs) -> Result<ExitCode> {
         template,
         prompts,
         configurations,
+        floor: quality_floor,
         folder,
         progress,
         json: output.json,

@@ -1,40 +1,36 @@
 //! The comparison at work: configurations one after the other, each picture kept when it is finished.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use anyhow::Result;
 
 use crate::cli;
 use crate::cli::args::ComputeArgs;
+use crate::cli::compare::floor;
 use crate::cli::compare::folder::Folder;
 use crate::cli::compare::matrix::Configuration;
-use crate::cli::compare::memory;
+use crate::cli::compare::outputs;
 use crate::cli::interrupt;
 use crate::cli::job;
 use crate::cli::progress::Progress;
-use crate::cli::record;
 use crate::cli::stream;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::model::source::ModelSource;
 use crate::pipeline::Engine;
-use crate::pipeline::Generated;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
+use crate::pipeline::metadata;
 use crate::report::quality::Exact;
-use crate::report::quality::quality;
 use crate::report::results::Compared;
-use crate::report::results::Hits;
-use crate::report::results::Picture;
 use crate::report::results::Results;
 use crate::report::results::SCHEMA_VERSION;
 use crate::report::results::Setup;
 use crate::report::tables;
 
 /// A checked comparison.
+#[derive(Debug)]
 pub(super) struct Comparison {
     pub(super) source: ModelSource,
     pub(super) compute: ComputeArgs,
@@ -42,6 +38,8 @@ pub(super) struct Comparison {
     pub(super) template: Request,
     pub(super) prompts: Vec<String>,
     pub(super) configurations: Vec<Configuration>,
+    /// Searches the thresholds that keep every picture's PSNR, in dB, above it.
+    pub(super) floor: Option<f64>,
     pub(super) folder: Folder,
     pub(super) progress: Progress,
     pub(super) json: bool,
@@ -49,11 +47,11 @@ pub(super) struct Comparison {
 
 /// What comes of it.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     /// There from the first model on that could be loaded.
-    results: Option<Results>,
+    pub(super) results: Option<Results>,
     /// Of the reference, by prompt.
-    exact: Vec<Option<Exact>>,
+    pub(super) exact: Vec<Option<Exact>>,
     /// Modes that could not be loaded.
     unloaded: Vec<(Mode, String)>,
     /// The first configuration that failed.
@@ -67,22 +65,34 @@ impl Comparison {
     /// Whatever stops it, and the first failure of a configuration, when the rest is done.
     pub(super) fn run(mut self) -> Result<ExitCode> {
         let mut outcome = Outcome::default();
-        let stopped = self.all(&mut outcome);
+        let mut stopped = self.all(&mut outcome);
         self.progress.clear();
-        let interrupted = stopped.as_ref().is_err_and(cli::is_cancelled);
+        let is_cut = |stopped: &Result<()>| stopped.as_ref().is_err_and(cli::is_cancelled);
         if let Some(results) = &mut outcome.results {
             let failed = stopped.is_err() || outcome.failure.is_some();
-            results.status = match (interrupted, failed) {
+            results.status = match (is_cut(&stopped), failed) {
                 (true, _) => "interrupted".into(),
                 (false, true) => "failed".into(),
                 (false, false) => "complete".into(),
             };
             self.folder.keep(results)?;
+            if !is_cut(&stopped) && results.configurations.iter().any(|of| !of.pictures.is_empty())
+            {
+                self.progress.reporting();
+                let made = outputs::write(&self.folder, results);
+                self.progress.clear();
+                if made.is_ok() {
+                    let report = self.folder.path().join(outputs::REPORT);
+                    stream::note(&format!("all of it is in {}", report.display()));
+                }
+                stopped = stopped.and(made);
+            }
             match self.json {
                 true => stream::document(&serde_json::to_value(&*results)?)?,
                 false => stream::result(&tables::summary(results))?,
             }
         }
+        let interrupted = is_cut(&stopped);
         if interrupted {
             let folder = self.folder.path().display();
             stream::note(&format!("interrupted; --resume goes on with {folder}"));
@@ -153,21 +163,38 @@ impl Comparison {
             .collect();
         order.sort_by_key(|&index| (index != reference, index));
         for index in order {
-            let drawn = self.configuration(&mut engine, index, outcome);
-            let Err(error) = drawn else { continue };
-            if cli::is_cancelled(&error) || cli::is_write(&error) {
-                return Err(error);
-            }
-            let name = self.configurations[index].name();
-            let said = cli::describe(&error);
-            self.progress.clear();
-            stream::note(&format!("{name} failed: {said}"));
-            if let Some(results) = &mut outcome.results {
-                results.configurations[index].error = Some(said);
-                self.folder.keep(results)?;
-            }
-            outcome.failure.get_or_insert(error.context(name));
+            let configuration = self.configurations[index].clone();
+            let drawn = self.configuration(&mut engine, &configuration, outcome);
+            self.survive(drawn, &configuration.name(), outcome)?;
         }
+        if let Some(floor) = self.floor {
+            for mode in modes {
+                let found = self.keep_floor(&mut engine, mode, floor, outcome);
+                self.survive(found, &floor::name(mode, floor), outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what went wrong with a configuration, so that the rest goes on.
+    ///
+    /// # Errors
+    /// Of Ctrl-C and of writing: nothing goes on after those.
+    fn survive(&mut self, drawn: Result<()>, name: &str, outcome: &mut Outcome) -> Result<()> {
+        let Err(error) = drawn else { return Ok(()) };
+        if cli::is_cancelled(&error) || cli::is_write(&error) {
+            return Err(error);
+        }
+        let said = cli::describe(&error);
+        self.progress.clear();
+        stream::note(&format!("{name} failed: {said}"));
+        if let Some(results) = &mut outcome.results {
+            if let Some(compared) = results.of_mut(name) {
+                compared.error = Some(said);
+            }
+            self.folder.keep(results)?;
+        }
+        outcome.failure.get_or_insert(error.context(name.to_owned()));
         Ok(())
     }
 
@@ -196,15 +223,17 @@ impl Comparison {
             load_ms: engine.load_ms(),
             notes: Vec::new(),
             configurations: self.configurations.iter().map(blank).collect(),
+            floors: Vec::new(),
             recommendation: None,
         };
+        self.folder.clear();
         self.folder.resume(&mut results)?;
         Ok(results)
     }
 
     fn setup(&self, engine: &mut Engine) -> Result<Setup> {
         let settings = Settings::new(&self.template, engine.defaults())?;
-        let (rng, rng_grid) = record::noise(None, settings.rng);
+        let (rng, rng_grid) = metadata::noise(None, settings.rng);
         let weights: BTreeMap<String, String> = engine.weight_digests()?.iter().cloned().collect();
         Ok(Setup {
             model: self.source.model.clone(),
@@ -224,112 +253,5 @@ impl Comparison {
             prompts: self.prompts.clone(),
             prompt_2: self.template.prompt_2.clone(),
         })
-    }
-
-    /// Draws what is missing of one configuration.
-    fn configuration(
-        &mut self,
-        engine: &mut Engine,
-        index: usize,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
-        let Outcome { results: Some(results), exact, .. } = outcome else { return Ok(()) };
-        let Configuration { mode, options, .. } = self.configurations[index].clone();
-        let name = self.configurations[index].name();
-        let is_reference = name == results.reference;
-        engine.use_mode(&mode)?;
-        for note in engine.notes() {
-            if !results.notes.contains(&note) {
-                stream::note(&note);
-                results.notes.push(note);
-            }
-        }
-        if is_reference {
-            self.folder.load_exact(&results.configurations[index], exact);
-        }
-        let compared = &mut results.configurations[index];
-        compared.error = None;
-        compared.lowered = engine.lowered().iter().map(|&part| part.to_owned()).collect();
-        let there = |prompt: usize| {
-            let kept = compared.pictures.iter().any(|picture| picture.prompt == prompt);
-            kept && (!is_reference || exact[prompt].is_some())
-        };
-        let missing: Vec<usize> =
-            (0..self.prompts.len()).filter(|&prompt| !there(prompt)).collect();
-        self.progress.skip(self.prompts.len() - missing.len());
-        if missing.is_empty() {
-            self.progress.skip(1);
-            return Ok(());
-        }
-        self.draw(engine, &name, 0, options.clone(), true)?;
-        memory::reset_peak(engine);
-        for prompt in missing {
-            let made = self.draw(engine, &name, prompt, options.clone(), false)?;
-            let file = self.configurations[index].picture(prompt, &self.prompts[prompt]);
-            let png = record::png(&self.source.model, None, engine, &made)?;
-            let path: PathBuf = self.folder.write(&file, &png)?;
-            let settings = &made.settings;
-            self.progress.saved(&path, settings.seed, settings.steps, &made.timings);
-            let timings = &made.timings;
-            let picture = Picture {
-                prompt,
-                seed: settings.seed,
-                file,
-                encode_ms: timings.encode_ms,
-                prepare_ms: timings.prepare_ms,
-                denoise_ms: timings.denoise_ms,
-                decode_ms: timings.decode_ms,
-                total_ms: timings.total_ms(),
-                hits: made.cache.as_ref().map(Hits::of),
-                cache: made.cache_record(),
-                quality: match (&exact[prompt], is_reference) {
-                    (Some(exact), false) => Some(quality(&made.image, &made.latents, exact)),
-                    _ => None,
-                },
-            };
-            let compared = &mut results.configurations[index];
-            compared.pictures.retain(|other| other.prompt != prompt);
-            compared.pictures.push(picture);
-            compared.pictures.sort_by_key(|picture| picture.prompt);
-            compared.peak_memory_bytes = memory::peak(engine).max(compared.peak_memory_bytes);
-            if is_reference {
-                let Generated { image, latents, .. } = made;
-                exact[prompt] = Some(Exact { image, latents });
-            }
-            results.average();
-            self.folder.keep(results)?;
-        }
-        if is_reference {
-            self.folder.keep_latents(exact)?;
-        }
-        Ok(())
-    }
-
-    fn draw(
-        &mut self,
-        engine: &mut Engine,
-        name: &str,
-        prompt: usize,
-        cache: Option<crate::cache::CacheOptions>,
-        warmup: bool,
-    ) -> Result<Generated> {
-        if interrupt::asked() {
-            return Err(Error::Cancelled.into());
-        }
-        let text = self.prompts[prompt].clone();
-        let offset = u64::try_from(prompt).unwrap_or_default();
-        let seed = self.template.seed + offset;
-        let request = Request { prompt: Some(text.clone()), seed, cache, ..self.template.clone() };
-        let label = if warmup { format!("{name}, warm-up") } else { name.to_owned() };
-        self.progress.label(label);
-        self.progress.picture(&text, seed);
-        // A prompt of the configuration before would cost nothing.
-        engine.forget_prompts();
-        let progress = &mut self.progress;
-        let made = engine.generate_with(&request, &mut |event| {
-            progress.event(event);
-            interrupt::flow()
-        });
-        made.with_context(|| format!("prompt {} of {}", prompt + 1, self.prompts.len()))
     }
 }

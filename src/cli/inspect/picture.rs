@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::cli::inspect::Report;
 use crate::cli::inspect::SCHEMA_VERSION;
+use crate::cli::stream::printable;
 use crate::error::Error;
 use crate::pipeline::Metadata;
 use crate::pipeline::image;
@@ -113,14 +114,6 @@ fn foreign_size(file: &[u8]) -> Option<(usize, usize)> {
     let [depth, color] = [header.get(16)?, header.get(17)?];
     let other_form = (*depth, *color) != (8, 2);
     (is_header && other_form).then_some((number(8)?, number(12)?))
-}
-
-/// Text from a file, made harmless for a terminal.
-fn printable(text: &str) -> String {
-    let harmless = |letter: char| {
-        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
-    };
-    text.chars().map(harmless).collect()
 }
 
 #[cfg(test)]

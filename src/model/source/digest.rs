@@ -60,12 +60,24 @@ impl ModelFiles {
         let digest = |(component, file): (Component, File)| {
             let sha256 = match blob_digest(file.path()) {
                 Some(known) => known,
-                None => hex(&Sha256::digest(&*file.bytes()?)),
+                None => digest_of(&file)?,
             };
             Ok(WeightsDigest { file: format!("{}/{}", component.folder(), file.name()), sha256 })
         };
         files.into_par_iter().map(digest).collect()
     }
+}
+
+/// SHA-256 of bytes, 64 hex digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn digest_of(file: &File) -> Result<String> {
+    let bytes = file.bytes()?;
+    let digest = sha256(&bytes);
+    Ok(digest)
 }
 
 fn hex(bytes: &[u8]) -> String {
