@@ -203,6 +203,8 @@ impl Error {
             }
             Self::ModelNotFound { .. } => 4,
             Self::OutOfMemory { .. } => 5,
+            // What the driver takes for itself has no size that it tells.
+            Self::Cuda { reason, .. } if reason.starts_with("CUDA_ERROR_OUT_OF_MEMORY") => 5,
             Self::Device { .. } | Self::Cuda { .. } => 6,
             Self::Numeric { .. } | Self::Different { .. } => 7,
             Self::Write { .. } => 8,

@@ -21,6 +21,7 @@ use crate::error::Result;
 
 pub use cuda::Cuda;
 pub use cuda::CudaEvent;
+pub use cuda::Faults;
 pub use cuda::Graph;
 pub use cuda::Guard;
 pub use cuda::KernelTime;
@@ -78,7 +79,26 @@ impl Device {
     /// [`crate::Error::Device`] if there is none that can be used, [`crate::Error::Cuda`] if the
     /// driver refuses.
     pub fn cuda(index: usize) -> Result<Self> {
-        Ok(Self::Cuda(Cuda::open(index)?))
+        Ok(Self::Cuda(Cuda::open(index, None)?))
+    }
+
+    /// As [`Self::cuda`], for tests: allocations fail as `faults` says.
+    ///
+    /// # Errors
+    /// As [`Self::cuda`].
+    pub fn cuda_with_faults(index: usize, faults: Arc<Faults>) -> Result<Self> {
+        Ok(Self::Cuda(Cuda::open(index, Some(faults))?))
+    }
+
+    /// Fails if the device is a GPU that an error has made useless to this process.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cuda`] with the call that told first.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda(cuda) => cuda.check_alive(),
+        }
     }
 
     /// As [`Self::cuda`], for tests: every buffer is guarded against writes outside it, which
@@ -87,7 +107,7 @@ impl Device {
     /// # Errors
     /// As [`Self::cuda`].
     pub fn cuda_guarded(index: usize, guard: Guard) -> Result<Self> {
-        Ok(Self::Cuda(Cuda::open_guarded(index, Some(guard))?))
+        Ok(Self::Cuda(Cuda::open_guarded(index, guard)?))
     }
 
     /// Guard bands that were written to since the last call; 0 where there are none.

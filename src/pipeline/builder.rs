@@ -1,9 +1,11 @@
 //! How an engine is made: where, in which precision, of which files.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::device::Cuda;
 use crate::device::Device;
+use crate::device::Faults;
 use crate::elastic::Mode;
 #[cfg(doc)]
 use crate::error::Error;
@@ -48,6 +50,7 @@ pub struct EngineBuilder {
     max_vram: Option<usize>,
     t5_e4m3: bool,
     expected: Request,
+    faults: Option<Arc<Faults>>,
 }
 
 impl EngineBuilder {
@@ -133,6 +136,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Has allocations of the GPU fail, for tests of what comes of that.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn faults(mut self, faults: Arc<Faults>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Finds and loads the model.
     ///
     /// # Errors
@@ -142,7 +153,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         let started = Instant::now();
         check_max_vram(self.max_vram, self.device)?;
-        let (device, no_gpu) = open(self.device, self.dtype)?;
+        let (device, no_gpu) = open(self.device, self.dtype, self.faults)?;
         let precision = Precision::new(&device, self.dtype, &self.mode)?;
         if let Device::Cuda(cuda) = &device {
             cuda.set_round_like_diffusers(self.mode == Mode::Original);

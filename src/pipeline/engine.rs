@@ -268,6 +268,7 @@ impl Engine {
         request: &Request,
         observer: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Generated> {
+        self.components.device.check_alive()?;
         let settings = Settings::new(request, &self.defaults)?;
         let mut timings = Timings::default();
         let Components { device, flux, t5, vae, scheduler, .. } = &self.components;

@@ -1,6 +1,9 @@
 //! The device of an engine, and whether it and the model go together.
 
+use std::sync::Arc;
+
 use crate::device::Device;
+use crate::device::Faults;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::source::ModelConfigs;
@@ -15,7 +18,18 @@ use crate::pipeline::DeviceChoice;
 ///
 /// # Errors
 /// [`Error::Device`] or [`Error::Cuda`] for a GPU that was asked for by name.
-pub(crate) fn open(choice: DeviceChoice, dtype: DType) -> Result<(Device, Option<String>)> {
+pub(crate) fn open(
+    choice: DeviceChoice,
+    dtype: DType,
+    faults: Option<Arc<Faults>>,
+) -> Result<(Device, Option<String>)> {
+    if let Some(faults) = faults {
+        let DeviceChoice::Cuda(index) = choice else {
+            let reason = "expected cuda, where allocations can be made to fail".into();
+            return Err(Error::Request { field: "device", reason });
+        };
+        return Ok((Device::cuda_with_faults(index, faults)?, None));
+    }
     match choice {
         DeviceChoice::Cpu => Ok((Device::Cpu, None)),
         DeviceChoice::Cuda(index) => Ok((Device::cuda(index)?, None)),

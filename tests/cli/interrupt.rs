@@ -74,6 +74,19 @@ fn the_second_ctrl_c_ends_at_once() {
     assert!(!desk.path("out").exists());
 }
 
+/// Starts the program, interrupts it in the first step of a picture and gives what it said from then on.
+fn interrupted_at(desk: &Desk, args: &[&str], picture: usize) -> Vec<String> {
+    let mut command = desk.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let step = format!(r#""event":"step","picture":{picture}"#);
+    assert!(lines.any(|line| line.contains(&step)));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    rest
+}
+
 #[test]
 fn a_comparison_that_was_interrupted_goes_on() {
     let desk = Desk::new();
@@ -85,13 +98,7 @@ fn a_comparison_that_was_interrupted_goes_on() {
     let which =
         ["--modes", "XL", "--caches", "none,mine.toml", "--width", "256", "--height", "256"];
     let args: Vec<&str> = start.into_iter().chain(which).collect();
-    let mut command = desk.command(&args);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains(r#""event":"step","picture":5"#)));
-    interrupt(&child);
-    let rest: Vec<String> = lines.collect();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    let rest = interrupted_at(&desk, &args, 5);
     assert!(rest.iter().any(|line| line.contains("--resume goes on")), "{rest:?}");
     let results = || -> Value {
         let text = flux_rt::files::read_text(&desk.path("results/results.json")).unwrap();
@@ -105,4 +112,43 @@ fn a_comparison_that_was_interrupted_goes_on() {
     assert_eq!(after["status"], "complete");
     assert_eq!(after["configurations"][0], before["configurations"][0], "made again");
     assert_eq!(after["configurations"][1]["pictures"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_reference_that_was_interrupted_keeps_its_pictures() {
+    let desk = Desk::new();
+    let model = crate::golden("dev").to_string_lossy().into_owned();
+    let start = ["compare", "--model", &model, "--progress", "json", "--prompt", "a fox", "a cat"];
+    let which = ["--modes", "XL,S", "--caches", "none", "--width", "256", "--height", "256"];
+    let args: Vec<&str> = start.into_iter().chain(which).collect();
+    interrupted_at(&desk, &args, 3);
+    let first = || -> Value {
+        let text = flux_rt::files::read_text(&desk.path("results/results.json")).unwrap();
+        let results: Value = serde_json::from_str(&text).unwrap();
+        results["configurations"][0]["pictures"][0].clone()
+    };
+    let before = first();
+    assert_eq!(before["seed"], 42);
+    desk.call(args.into_iter().chain(["--resume"])).succeeds();
+    assert_eq!(first(), before, "made again");
+}
+
+#[test]
+fn a_verification_that_was_interrupted_says_so() {
+    let desk = Desk::new();
+    crate::receipts::picture(&desk, "a.png", r#"{"prompt":"x","steps":1000}"#);
+    let model = crate::golden("dev").to_string_lossy().into_owned();
+    let args = ["verify", "a.png", "--model", &model, "--progress", "json", "--json"];
+    let mut command = desk.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(r#""event":"step""#)));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    let json: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&json["status"], &json["psnr"]), (&"interrupted".into(), &().into()));
+    assert!(rest.iter().any(|line| line.contains("nothing was compared")), "{rest:?}");
 }

@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod compare;
 mod elastic;
+mod faults;
 mod help;
 mod inspect;
 mod interrupt;

@@ -13,6 +13,7 @@ mod golden;
 mod cache;
 mod cuda;
 mod cuda_cache;
+mod cuda_faults;
 mod cuda_vram;
 mod demo;
 mod modes;

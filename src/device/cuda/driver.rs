@@ -5,8 +5,10 @@
 //! Only what puts an error into words is called past it, here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -15,6 +17,7 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys;
 
 use crate::device::cuda::Cuda;
+use crate::device::cuda::faults::Faults;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -26,19 +29,22 @@ use crate::error::Result;
 ///
 /// The `unsafe` and its reason stay with the caller, who knows why the arguments are right.
 macro_rules! call {
-    ($driver:expr, $function:ident($($argument:expr),* $(,)?)) => {
-        $driver.check(
-            const { $crate::device::cuda::driver::documented_name(stringify!($function)) },
-            ::cudarc::driver::sys::$function($($argument),*),
-        )
-    };
-    ($driver:expr, $function:ident($($argument:expr),* $(,)?), $answer:ident $(,)?) => {
-        $driver.check_unless(
-            ::cudarc::driver::sys::CUresult::$answer,
-            const { $crate::device::cuda::driver::documented_name(stringify!($function)) },
-            ::cudarc::driver::sys::$function($($argument),*),
-        )
-    };
+    ($driver:expr, $function:ident($($argument:expr),* $(,)?)) => {{
+        const NAME: &str = $crate::device::cuda::driver::documented_name(stringify!($function));
+        let code = match $driver.injected(NAME) {
+            Some(code) => code,
+            None => ::cudarc::driver::sys::$function($($argument),*),
+        };
+        $driver.check(NAME, code)
+    }};
+    ($driver:expr, $function:ident($($argument:expr),* $(,)?), $answer:ident $(,)?) => {{
+        const NAME: &str = $crate::device::cuda::driver::documented_name(stringify!($function));
+        let code = match $driver.injected(NAME) {
+            Some(code) => code,
+            None => ::cudarc::driver::sys::$function($($argument),*),
+        };
+        $driver.check_unless(::cudarc::driver::sys::CUresult::$answer, NAME, code)
+    }};
 }
 pub(super) use call;
 
@@ -47,9 +53,39 @@ pub(super) use call;
 pub(super) struct Driver {
     counting: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
+    /// For tests.
+    faults: Option<Arc<Faults>>,
+    /// The call that first said that the context is lost, and what it said.
+    lost: OnceLock<(&'static str, String)>,
 }
 
+/// After one of these every call of the process to that GPU fails.
+const FATAL: [sys::CUresult; 12] = [
+    sys::CUresult::CUDA_ERROR_ASSERT,
+    sys::CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+    sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
+    sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+    sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+    sys::CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+    sys::CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+    sys::CUresult::CUDA_ERROR_INVALID_PC,
+    sys::CUresult::CUDA_ERROR_LAUNCH_FAILED,
+    sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
+    sys::CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+    sys::CUresult::CUDA_ERROR_UNKNOWN,
+];
+
 impl Driver {
+    /// With allocations that fail as `faults` says.
+    pub(super) fn new(faults: Option<Arc<Faults>>) -> Self {
+        Self { faults, ..Self::default() }
+    }
+
+    /// Counts an allocation of a buffer; whether it is to fail.
+    pub(super) fn strikes_buffer(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.strike())
+    }
+
     fn calls(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +96,24 @@ impl Driver {
         if self.counting.load(Ordering::Relaxed) {
             *self.calls().entry(call).or_default() += 1;
         }
-        code.result().map_err(|error| refused(call, error))
+        code.result().map_err(|error| {
+            let reason = in_words(error);
+            self.remember(call, code, &reason);
+            Error::Cuda { call, reason }
+        })
+    }
+
+    /// Keeps the first error after which nothing works any more.
+    fn remember(&self, call: &'static str, code: sys::CUresult, reason: &str) {
+        if FATAL.contains(&code) {
+            self.lost.get_or_init(|| (call, reason.to_owned()));
+        }
+    }
+
+    /// For [`call`]: what a call is to return instead of being made, for a test.
+    pub(super) fn injected(&self, call: &'static str) -> Option<sys::CUresult> {
+        let fails = self.faults.as_ref().is_some_and(|faults| faults.strike_call(call));
+        fails.then_some(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)
     }
 
     /// As [`Self::check`], where `answer` is no error but false.
@@ -77,6 +130,18 @@ impl Driver {
 }
 
 impl Cuda {
+    /// Fails once a call has said that the GPU's context is lost: nothing more can be computed there in this
+    /// process, and what is asked of it would hang or fail with less clear words.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] with that call.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        let Some((call, reason)) = self.driver.lost.get() else { return Ok(()) };
+        let reason =
+            format!("{reason}; the GPU is lost to this process since then: start it again");
+        Err(Error::Cuda { call, reason })
+    }
+
     /// Starts to count this GPU's calls of the driver from 0, or stops: for tests of what the host
     /// does, and does not do, while the GPU works.
     pub fn count_driver_calls(&self, on: bool) {
@@ -94,13 +159,13 @@ impl Cuda {
     }
 }
 
-/// An error of the driver as ours.
-fn refused(call: &'static str, error: DriverError) -> Error {
+/// An error of the driver's: its name and text.
+fn in_words(error: DriverError) -> String {
     let name = error
         .error_name()
         .map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned());
     let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
-    Error::Cuda { call, reason: format!("{name}: {}", text.unwrap_or_default()) }
+    format!("{name}: {}", text.unwrap_or_default())
 }
 
 /// A function's name without the version that cuda.h puts behind it.
@@ -129,6 +194,17 @@ mod tests {
         assert!(driver.check_unless(not_ready, "cuEventQuery", done).unwrap());
         let expected = [("cuEventQuery", 2), ("cuMemFree", 1)];
         assert_eq!(*driver.calls(), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_lost_context_is_remembered() {
+        let driver = Driver::default();
+        driver.remember("cuMemAlloc", sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, "no memory");
+        assert_eq!(driver.lost.get(), None);
+        driver.remember("cuEventQuery", sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "address");
+        driver.remember("cuMemFree", sys::CUresult::CUDA_ERROR_LAUNCH_FAILED, "later");
+        let first = ("cuEventQuery", "address".to_owned());
+        assert_eq!(driver.lost.get(), Some(&first), "the first is what is told");
     }
 
     #[test]

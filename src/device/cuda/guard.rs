@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn cuda_bands_notice_a_write_on_either_side() {
-        let cuda = match Cuda::open_guarded(0, Some(Guard::Bands)) {
+        let cuda = match Cuda::open_guarded(0, Guard::Bands) {
             Ok(cuda) => cuda,
             Err(error) => {
                 assert!(std::env::var_os("FLUX_RT_REQUIRE_GPU").is_none(), "{error}");

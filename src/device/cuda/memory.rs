@@ -154,6 +154,9 @@ impl Cuda {
 
     /// Device memory for `bytes`; its content is undefined.
     pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
+        if self.driver.strikes_buffer() {
+            return Err(Error::no_room(bytes, 0));
+        }
         match &self.guards {
             None => self.take_from_arena(bytes),
             Some(guards) => self.allocate_guarded(guards, bytes),

@@ -13,6 +13,7 @@ mod card;
 mod conditional;
 mod driver;
 mod event;
+mod faults;
 mod graph;
 mod guard;
 mod launch;
@@ -49,6 +50,7 @@ use crate::error::Result;
 pub(crate) use buffer::Buffer;
 pub(crate) use card::driver_is_present;
 pub use event::CudaEvent;
+pub use faults::Faults;
 pub use graph::Graph;
 pub use guard::Guard;
 pub(crate) use launch::Launch;
@@ -104,26 +106,46 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`] without a driver, without that GPU, or with one that is too old;
     /// [`Error::Cuda`] if the driver refuses.
-    pub(crate) fn open(index: usize) -> Result<Arc<Self>> {
-        Self::open_guarded(index, None)
+    pub(crate) fn open(index: usize, faults: Option<Arc<Faults>>) -> Result<Arc<Self>> {
+        Self::open_with(index, None, faults)
     }
 
     /// As [`Self::open`], for tests with guarded buffers.
-    pub(crate) fn open_guarded(index: usize, guard: Option<Guard>) -> Result<Arc<Self>> {
-        let driver = Driver::default();
+    pub(crate) fn open_guarded(index: usize, guard: Guard) -> Result<Arc<Self>> {
+        Self::open_with(index, Some(guard), None)
+    }
+
+    fn open_with(
+        index: usize,
+        guard: Option<Guard>,
+        faults: Option<Arc<Faults>>,
+    ) -> Result<Arc<Self>> {
+        let driver = Driver::new(faults);
         let card = Card::new(&driver, index)?;
         let mut context = ptr::null_mut();
-        // SAFETY: the handle comes from cuDeviceGet; the context is released in `drop`.
+        // SAFETY: the handle comes from cuDeviceGet; the context is released in `drop`, or below.
         unsafe { call!(driver, cuDevicePrimaryCtxRetain(&mut context, card.handle)) }?;
-        // SAFETY: retained above.
-        unsafe { call!(driver, cuCtxSetCurrent(context)) }?;
-        let scratch = new_scratch(&driver, &card)?;
-        let (streams, copies) = (Streams::new(&driver)?, Copies::new(&driver)?);
-        Ok(Arc::new(Self {
+        let parts = Parts::new(&driver, &card, context);
+        if parts.is_err() {
+            // What was made in the context before ends with it, if this was its only owner.
+            // SAFETY: retained above.
+            let _ = unsafe { call!(driver, cuDevicePrimaryCtxRelease_v2(card.handle)) };
+        }
+        Ok(Self::of_parts(parts?, driver, card, context, guard))
+    }
+
+    fn of_parts(
+        Parts { scratch, streams, copies, memory }: Parts,
+        driver: Driver,
+        card: Card,
+        context: sys::CUcontext,
+        guard: Option<Guard>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             scratch,
             streams,
             copies,
-            memory: Memory::new(&driver)?,
+            memory,
             driver,
             card,
             like_diffusers: AtomicBool::new(false),
@@ -133,7 +155,7 @@ impl Cuda {
             guards: guard.map(Guards::new),
             modules: Modules::default(),
             portable: AtomicBool::new(false),
-        }))
+        })
     }
 
     /// Makes the context the one of this thread: driver calls act on the current context.
@@ -206,6 +228,27 @@ impl Cuda {
     /// The flag as kernels take it.
     pub(crate) fn round_like_diffusers(&self) -> i32 {
         i32::from(self.like_diffusers.load(Ordering::Relaxed))
+    }
+}
+
+/// What a context gets first.
+struct Parts {
+    scratch: u64,
+    streams: Streams,
+    copies: Copies,
+    memory: Memory,
+}
+
+impl Parts {
+    fn new(driver: &Driver, card: &Card, context: sys::CUcontext) -> Result<Self> {
+        // SAFETY: retained by the caller.
+        unsafe { call!(driver, cuCtxSetCurrent(context)) }?;
+        Ok(Self {
+            scratch: new_scratch(driver, card)?,
+            streams: Streams::new(driver)?,
+            copies: Copies::new(driver)?,
+            memory: Memory::new(driver)?,
+        })
     }
 }
 
