@@ -32,6 +32,9 @@ pub mod cache;
 pub mod elastic;
 
 pub mod pipeline;
+
+pub mod ffi;
+
 #[cfg(feature = "cli")]
 mod report;
 

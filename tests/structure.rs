@@ -6,8 +6,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from the bottom up; a module imports from itself and from those before it.
-const LAYERS: [&str; 10] =
-    ["error", "files", "device", "ops", "model", "elastic", "cache", "pipeline", "report", "cli"];
+const LAYERS: [&str; 11] = [
+    "error", "files", "device", "ops", "model", "elastic", "cache", "pipeline", "ffi", "report",
+    "cli",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

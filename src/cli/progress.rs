@@ -118,7 +118,7 @@ impl Progress {
     }
 
     /// Something happened while a picture is made.
-    pub(super) fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event<'_>) {
         if let Event::Phase(phase) = event {
             self.phase = phase;
             self.denoise_start = Instant::now();
@@ -187,7 +187,7 @@ impl Progress {
         }
     }
 
-    fn draw(&self, bar: &ProgressBar, event: Event) {
+    fn draw(&self, bar: &ProgressBar, event: Event<'_>) {
         let which = self.which();
         let Event::Step { done, steps } = event else {
             return show(bar, format!("{which}{}", self.phase));
@@ -204,7 +204,7 @@ impl Progress {
         bar.set_message(format!("{}  ETA {}", rate(done, elapsed.as_secs_f64()), clock(eta)));
     }
 
-    fn as_json(&self, event: Event) -> serde_json::Value {
+    fn as_json(&self, event: Event<'_>) -> serde_json::Value {
         match event {
             Event::Phase(phase) => {
                 json!({ "event": "phase", "picture": self.picture, "phase": phase.to_string() })
@@ -216,6 +216,9 @@ impl Progress {
                 "steps": steps,
                 "elapsed_ms": milliseconds(self.denoise_start.elapsed().as_secs_f64() * 1000.0),
             }),
+            Event::Preview { done, .. } => {
+                json!({ "event": "preview", "picture": self.picture, "done": done })
+            }
         }
     }
 

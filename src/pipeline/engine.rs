@@ -36,12 +36,14 @@ use crate::pipeline::caching::actions;
 use crate::pipeline::caching::cache_log;
 use crate::pipeline::caching::lists;
 use crate::pipeline::decode::decode;
+use crate::pipeline::denoise::Run;
 use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
 use crate::pipeline::memory::Need;
 use crate::pipeline::planning::all_lowered;
 use crate::pipeline::precision::Precision;
+use crate::pipeline::preview::Preview;
 use crate::pipeline::schedule::Schedule;
 use crate::pipeline::session::SessionKey;
 use crate::pipeline::session::Sessions;
@@ -206,7 +208,8 @@ impl Engine {
         serde_json::from_str(&file::to_json(&plan)).ok()
     }
 
-    /// Parts of the mode that run in [`Self::dtype`] for want of kernels.
+    /// Parts of the mode that run in [`Self::dtype`] for want of kernels, here or where the picture was
+    /// drawn that is repeated.
     #[must_use]
     pub fn lowered(&self) -> Vec<&'static str> {
         all_lowered(&self.active().mode, &self.active().lowered)
@@ -266,7 +269,7 @@ impl Engine {
     pub fn generate_with(
         &mut self,
         request: &Request,
-        observer: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        observer: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generated> {
         self.components.device.check_alive()?;
         let settings = Settings::new(request, &self.defaults)?;
@@ -305,7 +308,13 @@ impl Engine {
 
         let clock = begin(Phase::Denoise, observer)?;
         let actions = actions(&lists, settings.steps);
-        denoise(session, transformer, self.precision.latents, &actions, observer)?;
+        let size = [2 * rows, 2 * columns, vae.config.latent_channels];
+        let rounding = self.precision.pixels;
+        let sigmas = &schedule.sigmas;
+        let preview = request.preview_every.filter(|&every| every > 0);
+        let preview = preview.map(|every| Preview { every, vae, size, tiling, rounding, sigmas });
+        let run = Run { transformer, rounding: self.precision.latents, actions: &actions, preview };
+        denoise(session, &run, observer)?;
         timings.denoise_ms = milliseconds(clock);
 
         let clock = begin(Phase::Decode, observer)?;
@@ -315,9 +324,7 @@ impl Engine {
         if !latents.host().iter().all(|value| value.is_finite()) {
             return Err(Error::Numeric { what: "latents", step: settings.steps });
         }
-        let size = [2 * rows, 2 * columns, vae.config.latent_channels];
-        let pixels = self.precision.pixels;
-        let image = decode(vae, &session.latents, size, tiling, pixels, settings.steps)?;
+        let image = decode(vae, &session.latents, size, tiling, rounding, settings.steps)?;
         session.decoded = Some(settings.vae_tiling);
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
@@ -375,7 +382,7 @@ impl Engine {
 }
 
 /// Tells the observer that a phase begins, and starts its clock.
-fn begin(phase: Phase, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Instant> {
+fn begin(phase: Phase, observer: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Instant> {
     match observer(Event::Phase(phase)) {
         ControlFlow::Continue(()) => Ok(Instant::now()),
         ControlFlow::Break(()) => Err(Error::Cancelled),

@@ -17,6 +17,7 @@ mod open;
 pub mod planner;
 mod planning;
 mod precision;
+mod preview;
 mod probe;
 pub mod progress;
 pub mod receipt;

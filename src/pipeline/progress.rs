@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+#[cfg(doc)]
+use crate::pipeline::Request;
+use crate::pipeline::RgbImage;
+
 /// The four phases of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -28,7 +32,8 @@ impl fmt::Display for Phase {
 
 /// Something that happened; the receiver answers whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Event {
+#[non_exhaustive]
+pub enum Event<'e> {
     /// A phase begins.
     Phase(Phase),
     /// A denoising step is done.
@@ -37,6 +42,13 @@ pub enum Event {
         done: usize,
         /// Steps of this image.
         steps: usize,
+    },
+    /// What the picture will be, as far as the steps so far tell; see [`Request::preview_every`].
+    Preview {
+        /// Steps done so far.
+        done: usize,
+        /// Of the picture's size.
+        image: &'e RgbImage,
     },
 }
 

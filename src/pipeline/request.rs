@@ -123,6 +123,9 @@ pub struct Request {
     pub cache: Option<CacheOptions>,
     /// `[tokens, 64]`: packed initial latents instead of noise.
     pub latents: Option<Tensor<f32, 2>>,
+    /// After every how many steps [`crate::pipeline::Event::Preview`] is reported; `None` and 0 are never. Each
+    /// takes as long as decoding the picture, and does not change it.
+    pub preview_every: Option<usize>,
 }
 
 /// The model's defaults.

@@ -23,6 +23,7 @@ use flux_rt::pipeline::Request;
 
 use crate::common::gpu;
 use crate::common::gpu::Gpu;
+use crate::demo::previews;
 use crate::golden;
 
 /// A stage on the GPU against the CPU with the same bf16 weights: some hundred roundings to bf16
@@ -146,7 +147,7 @@ fn cuda_between_steps_only_graphs_are_launched_and_events_looked_at() {
         assert!(cuda.driver_calls().is_empty(), "{what}: counted while no one asked");
         let mut counts = Vec::new();
         cuda.count_driver_calls(true);
-        let mut observer = |event| {
+        let mut observer = |event: Event<'_>| {
             if let Event::Step { .. } = event {
                 counts.push(cuda.driver_calls());
             }
@@ -178,6 +179,26 @@ fn cuda_between_steps_only_graphs_are_launched_and_events_looked_at() {
 }
 
 #[test]
+fn cuda_previews_do_not_change_the_picture() {
+    let Some(_gpu) = gpu::gpu() else { return };
+    let mut engine = engine(DeviceChoice::Cuda(0), Mode::Xl);
+    let cached = Request { cache: Preset::Aggressive.options(), ..request("a red apple", 7) };
+    for request in [request("a red apple", 7), cached] {
+        let (_, plain) = previews(&mut engine, &request);
+        for every in [1, 5] {
+            let request = Request { preview_every: Some(every), ..request.clone() };
+            let (previews, made) = previews(&mut engine, &request);
+            assert_eq!(made.latents.host(), plain.latents.host());
+            assert_eq!(made.image, plain.image);
+            assert_eq!(previews.len(), (made.settings.steps - 1) / every);
+            let (done, last) = previews.last().unwrap();
+            let near = last.psnr(&made.image);
+            assert!(near > 20.0, "{near} after {done} steps");
+        }
+    }
+}
+
+#[test]
 fn cuda_goes_on_after_a_stop_and_a_change_of_size() {
     let Some(_gpu) = gpu::gpu() else { return };
     let mut engine = engine(DeviceChoice::Cuda(0), Mode::Xl);
@@ -189,7 +210,7 @@ fn cuda_goes_on_after_a_stop_and_a_change_of_size() {
             seen.push(done);
             if done == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
-        Event::Phase(_) => ControlFlow::Continue(()),
+        _ => ControlFlow::Continue(()),
     });
     assert!(matches!(stopped, Err(Error::Cancelled)));
     assert_eq!(seen, [1, 2, 3, 4, 5]);

@@ -1,8 +1,13 @@
 //! The model that is built into the program draws what it is told to.
 
+use std::ops::ControlFlow;
+
+use flux_rt::Error;
 use flux_rt::pipeline::Engine;
+use flux_rt::pipeline::Event;
 use flux_rt::pipeline::Generated;
 use flux_rt::pipeline::Request;
+use flux_rt::pipeline::RgbImage;
 
 use crate::golden;
 
@@ -48,6 +53,44 @@ fn a_red_apple_is_red_on_white_and_a_blue_heart_blue() {
     let heart = draw(&mut engine, "a blue heart", 3.5);
     let [red, green, blue] = mean(&heart, [48, 48], 32);
     assert!(blue > 150 && blue > red + 60 && blue > green, "{red} {green} {blue}");
+}
+
+/// The previews of a request by the step they were drawn after, and the picture.
+pub(crate) fn previews(
+    engine: &mut Engine,
+    request: &Request,
+) -> (Vec<(usize, RgbImage)>, Generated) {
+    let mut previews = Vec::new();
+    let made = engine.generate_with(request, &mut |event| {
+        if let Event::Preview { done, image } = event {
+            previews.push((done, image.clone()));
+        }
+        ControlFlow::Continue(())
+    });
+    (previews, made.unwrap())
+}
+
+#[test]
+fn previews_come_nearer_to_the_picture_and_do_not_change_it() {
+    let mut engine = demo();
+    let prompt = Some("a penguin".to_owned());
+    let request = Request { prompt, steps: Some(12), seed: 42, ..Request::default() };
+    let (none, plain) = previews(&mut engine, &request);
+    assert!(none.is_empty());
+    let request = Request { preview_every: Some(3), ..request };
+    let (previews, made) = previews(&mut engine, &request);
+    assert_eq!(made.latents.host(), plain.latents.host());
+    assert_eq!(made.image, plain.image);
+    let steps: Vec<usize> = previews.iter().map(|(done, _)| *done).collect();
+    assert_eq!(steps, [3, 6, 9]);
+    let near: Vec<f64> = previews.iter().map(|(_, image)| image.psnr(&made.image)).collect();
+    assert!(near.is_sorted() && near[0] > 10.0 && near[2] > 20.0, "{near:?}");
+    // It may be stopped there.
+    let stopped = engine.generate_with(&request, &mut |event| match event {
+        Event::Preview { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
 }
 
 #[test]

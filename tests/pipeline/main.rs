@@ -199,7 +199,7 @@ fn an_observer_stops_the_run() {
             seen = done;
             ControlFlow::Break(())
         }
-        Event::Phase(_) => ControlFlow::Continue(()),
+        _ => ControlFlow::Continue(()),
     });
     assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
     assert_eq!(seen, 1);

@@ -1,0 +1,25 @@
+#include <flux_rt.h>
+#include <stdio.h>
+
+int main(void) {
+    flux_rt_options options;
+    flux_rt_options_init(&options, sizeof options);
+    flux_rt_request request;
+    flux_rt_request_init(&request, sizeof request);
+    request.prompt = "a red apple";
+
+    flux_rt_engine *engine;
+    flux_rt_picture *picture = NULL;
+    int status = flux_rt_engine_new(&options, &engine);
+    if (status == FLUX_RT_OK) status = flux_rt_generate(engine, &request, &picture);
+    char message[500];
+    flux_rt_engine_message(engine, message, sizeof message);
+    if (status != FLUX_RT_OK) fprintf(stderr, "%s\n", message);
+
+    size_t size;
+    const unsigned char *png = flux_rt_picture_png(picture, &size);
+    fwrite(png, 1, size, stdout);
+    flux_rt_picture_free(picture);
+    flux_rt_engine_free(engine);
+    return status;
+}

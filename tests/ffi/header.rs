@@ -1,0 +1,48 @@
+//! `include/flux_rt.h` is what cbindgen makes of `src/ffi`.
+
+use std::path::Path;
+
+use cbindgen::Builder;
+use cbindgen::Config;
+use cbindgen::DocumentationStyle;
+use cbindgen::Language;
+use cbindgen::Style;
+
+const HEADER: &str = "include/flux_rt.h";
+const ABOVE: &str = "\
+/* FLUX.1 text-to-image: prompt in, picture out.
+ *
+ * Made by cbindgen from src/ffi: `UPDATE_HEADER=1 cargo test --test ffi header` writes it anew.
+ * Link with libflux_rt.a and the system libraries, or with libflux_rt.so; include/flux-rt.pc has both for pkg-config.
+ */";
+
+#[test]
+fn header_is_that_of_the_sources() {
+    let config = Config {
+        header: Some(ABOVE.to_owned()),
+        include_guard: Some("FLUX_RT_H".to_owned()),
+        no_includes: true,
+        sys_includes: vec!["stddef.h".to_owned(), "stdint.h".to_owned()],
+        language: Language::C,
+        cpp_compat: true,
+        style: Style::Both,
+        usize_is_size_t: true,
+        documentation_style: DocumentationStyle::C99,
+        line_length: 120,
+        tab_width: 4,
+        ..Config::default()
+    };
+    let sources = ["status", "options", "request", "picture", "engine"];
+    let source = |name: &str| Path::new("src/ffi").join(name).with_extension("rs");
+    let builder = sources
+        .iter()
+        .fold(Builder::new().with_config(config), |builder, name| builder.with_src(source(name)));
+    let mut made = Vec::new();
+    builder.generate().unwrap().write(&mut made);
+    let made = String::from_utf8(made).unwrap();
+    if std::env::var_os("UPDATE_HEADER").is_some() {
+        flux_rt::files::write_atomic(Path::new(HEADER), made.as_bytes()).unwrap();
+    }
+    let found = flux_rt::files::read_text(Path::new(HEADER)).unwrap();
+    assert!(found == made, "{HEADER} is not that of src/ffi: UPDATE_HEADER=1 writes it anew");
+}
