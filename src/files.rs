@@ -5,45 +5,34 @@
 #![expect(unsafe_code, reason = "mapping a file into memory")]
 #![expect(clippy::disallowed_methods, reason = "this is the place that the lint sends others to")]
 
+mod cut;
+mod mapped;
 mod tensors;
 
 use std::ffi::OsStr;
 use std::io;
-use std::io::Write;
-use std::ops::Deref;
+use std::io::Read as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
-
-use memmap2::Mmap;
 
 use crate::error::Error;
 use crate::error::Result;
 
+pub use cut::LostPage;
+pub use cut::Report;
+pub use cut::tell_of_cut_files;
+pub use mapped::Bytes;
+pub use mapped::Mapped;
+pub use mapped::map;
 pub use tensors::partial;
 pub use tensors::write_safetensors;
 
+/// The longest text that is read. T5's `tokenizer.json`, the longest that FLUX.1 has, is 2.4 MB.
+const MOST_TEXT: u64 = 16 << 20;
+
 /// One file of the demo model: its path inside the model folder and its content.
 pub type Embedded = (&'static str, &'static [u8]);
-
-/// The content of a file.
-#[derive(Debug)]
-pub enum Bytes {
-    /// Mapped from disk: pages are read when they are touched.
-    Mapped(Mmap),
-    /// Part of the program.
-    Embedded(&'static [u8]),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Embedded(bytes) => bytes,
-        }
-    }
-}
 
 /// A file on disk or inside the program.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,22 +158,32 @@ impl Folder {
 /// The content of a text file.
 ///
 /// # Errors
-/// [`Error::Read`] if the file cannot be read or is not UTF-8.
+/// [`Error::Read`] if the file cannot be read, is not UTF-8, or is longer than any file of its kind.
 pub fn read_text(path: &Path) -> Result<String> {
-    open(path).and_then(io::read_to_string).map_err(|source| read_error(path, source))
+    open(path).and_then(text_of).map_err(|source| read_error(path, source))
 }
 
-/// The content of a file, mapped into memory.
+/// All text of a file, a pipe or a terminal, of 16 MiB at most.
 ///
 /// # Errors
-/// [`Error::Read`] if the file cannot be opened or mapped.
-pub fn map(path: &Path) -> Result<Bytes> {
-    let file = open(path).map_err(|source| read_error(path, source))?;
-    // SAFETY: the mapping is private and read-only, and it outlives `file` by design of mmap. What
-    // is left is that another program may change or cut the file meanwhile; model files are not
-    // written in place (downloads are renamed), and every reader of weights takes that risk.
-    let mapped = unsafe { Mmap::map(&file) };
-    mapped.map(Bytes::Mapped).map_err(|source| read_error(path, source))
+/// Those of reading, and kind `InvalidData` for what is longer or not UTF-8.
+pub(crate) fn text_of(from: impl io::Read) -> io::Result<String> {
+    String::from_utf8(bytes_of_text(from)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// As [`text_of`], whatever the bytes are.
+///
+/// # Errors
+/// Those of reading, and kind `InvalidData` for what is longer.
+pub(crate) fn bytes_of_text(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MOST_TEXT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_TEXT {
+        let reason = format!("expected a text of at most {MOST_TEXT} bytes, found more");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    Ok(bytes)
 }
 
 /// The names of the files and folders in a folder, sorted.
@@ -349,6 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_without_end_is_refused() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        temp.as_file().set_len(1 << 40).unwrap();
+        let error = read_text(temp.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        let Error::Read { source, .. } = error else { unreachable!() };
+        assert!(source.to_string().contains("at most 16777216 bytes"), "{source}");
+        assert!(bytes_of_text(io::repeat(b'a')).is_err());
+    }
+
+    #[test]
     fn errors_name_the_path() {
         let temp = tempfile::tempdir().unwrap();
         let missing = temp.path().join("missing");
@@ -357,11 +367,5 @@ mod tests {
         }
         let error = write_atomic(&missing.join("out.png"), b"").unwrap_err();
         assert!(matches!(error, Error::Write { path, .. } if path.ends_with("missing/out.png")));
-    }
-
-    #[test]
-    fn an_empty_file_maps_to_no_bytes() {
-        let temp = tempfile::NamedTempFile::new().unwrap();
-        assert!(map(temp.path()).unwrap().is_empty());
     }
 }

@@ -28,10 +28,14 @@ mod verify;
 use std::path::Path;
 use std::process::ExitCode;
 
+#[doc(hidden)]
+pub use prompts::read_file as read_prompts;
+
 use crate::cli::args::Command;
 use crate::cli::args::ProgressStyle;
 use crate::error::Error;
 use crate::error::shortage;
+use crate::files;
 
 /// Runs the program with the process's arguments and returns its exit code.
 pub fn main() -> ExitCode {
@@ -39,6 +43,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    files::tell_of_cut_files(|page| {
+        let hint =
+            "try again when the file is complete; a copy or download may still be writing it";
+        stream::error(&page.reason(), Some(hint), 3);
+        3
+    });
     let outcome = match cli.command {
         Command::Run(args) => {
             if args.output.progress == ProgressStyle::Json {

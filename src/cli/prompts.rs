@@ -1,25 +1,24 @@
 //! The prompts of a run: from the flags, from a file, or from stdin.
 
 use std::io;
-use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::files;
 
 /// Reads a prompt file; `-` is stdin. A named pipe or `/dev/fd/N` will do as well.
 ///
 /// # Errors
-/// [`Error::Request`] when the file cannot be read, is not UTF-8 or holds no prompt.
-pub(super) fn read_file(path: &Path) -> Result<Vec<String>> {
-    let mut bytes = Vec::new();
+/// [`Error::Request`] when the file cannot be read, is not UTF-8, is longer than 16 MiB or holds no prompt.
+pub fn read_file(path: &Path) -> Result<Vec<String>> {
     let read = if path == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes)
+        files::bytes_of_text(io::stdin().lock())
     } else {
-        open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+        open(path).and_then(files::bytes_of_text)
     };
     let name = if path == Path::new("-") { "stdin".into() } else { path.display().to_string() };
-    read.map_err(|error| refuse(format!("cannot read {name}: {error}")))?;
+    let bytes = read.map_err(|error| refuse(format!("cannot read {name}: {error}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let before = bytes.iter().take(error.valid_up_to());
         let line = before.filter(|&&byte| byte == b'\n').count() + 1;
@@ -72,6 +71,11 @@ mod tests {
         crate::files::write_atomic(&path, b"good\nbad \xff\n").unwrap();
         let text = read_file(&path).unwrap_err().to_string();
         assert!(text.contains("prompts.txt: line 2"), "{text}");
+        #[cfg(unix)]
+        {
+            let text = read_file(Path::new("/dev/zero")).unwrap_err().to_string();
+            assert!(text.contains("at most 16777216 bytes"), "{text}");
+        }
         let text = read_file(&folder.path().join("missing")).unwrap_err().to_string();
         assert!(text.contains("cannot read") && text.contains("missing"), "{text}");
     }

@@ -166,7 +166,12 @@ impl Fields<'_> {
     }
 
     /// The blocks that `text` names, as in `0-3+7`, of `count`.
-    fn blocks(&self, field: &str, text: &str, count: usize) -> Result<Vec<usize>> {
+    fn blocks(
+        &self,
+        field: &str,
+        text: &str,
+        count: usize,
+    ) -> Result<impl Iterator<Item = usize> + use<>> {
         let number = |text: &str| text.trim().parse::<usize>().ok();
         let range = |part: &str| {
             let (first, last) = match part.split_once('-') {
@@ -177,7 +182,7 @@ impl Fields<'_> {
         };
         let ranges: Option<Vec<_>> = text.split('+').map(range).collect();
         match ranges {
-            Some(ranges) => Ok(ranges.into_iter().flatten().collect()),
+            Some(ranges) => Ok(ranges.into_iter().flatten()),
             None => {
                 let expected = format!("blocks below {count}, as 0-3+7");
                 self.refuse(format!("{field}.blocks"), expected, format!("`{text}`"))

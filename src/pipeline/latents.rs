@@ -50,6 +50,7 @@ pub fn read(path: &Path) -> Result<LatentsFile> {
         Dtype::F16 => words(bytes).map(|word| f16::from_le_bytes(word).to_f32()).collect(),
         other => return Err(checkpoint.error(NAME, "F32, BF16 or F16", format!("{other:?}"))),
     };
+    checkpoint.expect_whole()?;
     if let Some(index) = values.iter().position(|value| !value.is_finite()) {
         let found = format!("{} at index {index}", values[index]);
         return Err(checkpoint.error(NAME, "finite numbers", found));

@@ -72,7 +72,9 @@ impl Components {
         let clip_tokenizer = clip_tokenizer(clip_folder)?;
         let t5_tokenizer = t5_tokenizer(t5_folder)?;
         expect_rows(clip_folder, clip_tokenizer.largest_id(), configs.clip.vocab_size)?;
+        expect_end(files, &clip_tokenizer, configs.clip.eos_token_id)?;
         expect_rows(t5_folder, t5_tokenizer.largest_id(), configs.t5.vocab_size)?;
+        files.check_weights(plans, placement)?;
         let vae_placement = match placement.device {
             Device::Cpu => WeightDtype::F32.into(),
             Device::Cuda(_) => placement.clone(),
@@ -137,20 +139,21 @@ pub(crate) fn defaults(
 
 fn clip_tokenizer(folder: &Folder) -> Result<ClipTokenizer> {
     if let (Some(vocab), Some(merges)) = (folder.file("vocab.json"), folder.file("merges.txt")) {
+        let (vocab_text, merges_text) = (vocab.text()?, merges.text()?);
         return ClipTokenizer::from_vocab_and_merges(
-            &vocab.bytes()?,
+            vocab_text.as_bytes(),
             vocab.path(),
-            &merges.bytes()?,
+            merges_text.as_bytes(),
             merges.path(),
         );
     }
     let file = required(folder, "tokenizer.json", "vocab.json with merges.txt, or tokenizer.json")?;
-    ClipTokenizer::from_json(&file.bytes()?, file.path())
+    ClipTokenizer::from_json(file.text()?.as_bytes(), file.path())
 }
 
 fn t5_tokenizer(folder: &Folder) -> Result<T5Tokenizer> {
     let file = required(folder, "tokenizer.json", "tokenizer.json")?;
-    T5Tokenizer::from_json(&file.bytes()?, file.path())
+    T5Tokenizer::from_json(file.text()?.as_bytes(), file.path())
 }
 
 fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
@@ -158,6 +161,21 @@ fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
         path: folder.path().to_owned(),
         reason: format!("expected {expected} in this folder, found no such file"),
     })
+}
+
+/// Fails if CLIP would look for another end of the text than its tokenizer writes.
+fn expect_end(files: &ModelFiles, tokenizer: &ClipTokenizer, eos: u32) -> Result<()> {
+    let end = tokenizer.end_id();
+    // Old configs say 2 and mean the largest id, which is the end; so does what has no config.
+    match &files.text_encoder.config {
+        Some(file) if eos != 2 && eos != end => Err(Error::Config {
+            path: file.path().to_owned(),
+            field: "eos_token_id".to_owned(),
+            expected: format!("{end}, the tokenizer's end of a text, or 2"),
+            actual: eos.to_string(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Fails if a tokenizer knows ids that its encoder has no embedding for.
@@ -183,7 +201,15 @@ fn tokenizer_length(folder: &Folder) -> Result<Option<usize>> {
         clippy::cast_sign_loss,
         reason = "only values from 1 to a million are cast"
     )]
-    let length = |length: f64| (1.0..=1e6).contains(&length).then_some(length as usize);
+    let length = |length: f64| (length <= 1e6).then_some(length as usize);
+    if let Some(actual) = config.model_max_length.filter(|length| *length < 1.0) {
+        return Err(Error::Config {
+            path: file.path().to_owned(),
+            field: "model_max_length".to_owned(),
+            expected: "a number from 1".to_owned(),
+            actual: actual.to_string(),
+        });
+    }
     Ok(config.model_max_length.and_then(length))
 }
 

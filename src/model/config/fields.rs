@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::files::File;
 
+/// The longest config that is read: as JSON values it may take 60 times as much memory.
+const MOST_BYTES: usize = 256 << 10;
+
 /// A JSON object and the file it is from.
 #[derive(Debug)]
 pub(crate) struct Fields {
@@ -22,8 +25,13 @@ pub(crate) struct Fields {
 impl Fields {
     /// Reads a file that holds one JSON object.
     pub(crate) fn read(file: &File) -> Result<Self> {
-        let path = file.path();
-        let object = serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
+        let (path, text) = (file.path(), file.text()?);
+        if text.len() > MOST_BYTES {
+            let reason =
+                format!("expected a config of at most {MOST_BYTES} bytes, found {}", text.len());
+            return Err(Error::Format { path: path.into(), reason });
+        }
+        let object = serde_json::from_str(&text).map_err(|error| Error::Format {
             path: path.into(),
             reason: format!("expected a JSON object: {error}"),
         })?;
@@ -59,20 +67,27 @@ impl Fields {
         Ok(())
     }
 
-    /// Every one of `fields` must be there and be a number that f32 can hold.
-    pub(super) fn numbers(&self, fields: &[&str]) -> Result<()> {
-        self.numbers_that(|_| true, "a number", fields)
+    /// Every one of `fields` must be there and be a number of at most `most` and at least its negative.
+    pub(super) fn numbers(&self, fields: &[&str], most: f64) -> Result<()> {
+        let expected = format!("a number from -{most} to {most}");
+        self.numbers_that(|value| value.abs() <= most, &expected, fields)
     }
 
-    /// Every one of `fields` must be there and be a number above 0 that f32 can hold.
-    pub(super) fn positive(&self, fields: &[&str]) -> Result<()> {
-        self.numbers_that(|value| value > 0.0, "a number above 0", fields)
+    /// Every one of `fields` must be there and be a number above 0 and at most `most`.
+    pub(super) fn positive(&self, fields: &[&str], most: f64) -> Result<()> {
+        let expected = format!("a number above 0, up to {most}");
+        self.numbers_that(|value| value > 0.0 && value <= most, &expected, fields)
     }
 
-    fn numbers_that(&self, fits: fn(f64) -> bool, expected: &str, fields: &[&str]) -> Result<()> {
+    fn numbers_that(
+        &self,
+        fits: impl Fn(f64) -> bool,
+        expected: &str,
+        fields: &[&str],
+    ) -> Result<()> {
         for field in fields {
             let value = self.get(field).and_then(Value::as_f64);
-            if !value.is_some_and(|value| fits(value) && value.abs() <= f64::from(f32::MAX)) {
+            if !value.is_some_and(&fits) {
                 return self.refuse(field, expected);
             }
         }

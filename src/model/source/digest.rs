@@ -77,6 +77,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 fn digest_of(file: &File) -> Result<String> {
     let bytes = file.bytes()?;
     let digest = sha256(&bytes);
+    bytes.expect_whole(file.path())?;
     Ok(digest)
 }
 

@@ -35,7 +35,37 @@ fn load<W: Network>(
     })
 }
 
+/// Checks the files of the network in `part` as far as their headers go.
+fn check<W: Network>(
+    part: &ComponentFiles,
+    placement: &Placement,
+    read: impl Fn(&File) -> Result<W::Config>,
+    infer: impl Fn(&Reader<'_>) -> Result<W::Config>,
+) -> Result<()> {
+    if let Weights::Synthetic { .. } = part.weights {
+        return Ok(());
+    }
+    part.with(read, infer, |reader, config| {
+        reader.check(placement.clone(), |reader| W::read(reader, &config))
+    })
+}
+
 impl ModelFiles {
+    /// Checks all networks' files by their headers, so that what is wrong with one shows before any
+    /// weight of another is read: the transformer for what `plans` need of it.
+    ///
+    /// # Errors
+    /// As loading each of them.
+    pub fn check_weights(&self, plans: &[BlockPlans], placement: &Placement) -> Result<()> {
+        let layout = |config| FluxLayout { config, plans: plans.to_vec() };
+        let read = |file: &File| FluxConfig::read(file).map(layout);
+        let infer = |reader: &Reader<'_>| FluxConfig::infer(reader).map(layout);
+        check::<FluxWeights>(&self.transformer, placement, read, infer)?;
+        check::<ClipWeights>(&self.text_encoder, placement, ClipConfig::read, ClipConfig::infer)?;
+        check::<T5Weights>(&self.text_encoder_2, placement, T5Config::read, T5Config::infer)?;
+        check::<VaeWeights>(&self.vae, placement, VaeConfig::read, VaeConfig::infer)
+    }
+
     /// Loads the transformer in the pipeline's dtype.
     ///
     /// # Errors

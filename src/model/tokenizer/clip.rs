@@ -3,6 +3,7 @@
 //!
 //! Source: `CLIPTokenizer` of transformers 5.17 (`models/clip/tokenization_clip.py`).
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -47,6 +48,7 @@ impl ClipTokenizer {
             reason: format!("expected a JSON object of tokens and ids: {error}"),
         })?;
         let merges = parse_merges(merges, merges_path)?;
+        expect_all_merges(&vocab, &merges, merges_path)?;
         let description = description(&vocab, &merges, vocab_path)?;
         let tokenizer = parse(description).map_err(|error| Error::Format {
             path: vocab_path.to_owned(),
@@ -117,6 +119,27 @@ fn parse_merges(merges: &[u8], path: &Path) -> Result<Vec<[String; 2]>> {
             _ => Err(fail(format!("line {}: expected two tokens, found `{line}`", index + 1))),
         })
         .collect()
+}
+
+/// Fails if the vocabulary has tokens of several letters that no merge makes: the end of the merges is
+/// missing, and texts would silently become other tokens.
+fn expect_all_merges(vocab: &Value, merges: &[[String; 2]], path: &Path) -> Result<()> {
+    let made: HashSet<String> = merges.iter().map(|pair| pair.concat()).collect();
+    let is_one = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().count() <= 1;
+    let known =
+        |token: &str| is_one(token) || token == START || token == END || made.contains(token);
+    let mut tokens = vocab.as_object().into_iter().flat_map(|tokens| tokens.keys());
+    match tokens.find(|token| !known(token)) {
+        Some(token) => Err(Error::Format {
+            path: path.to_owned(),
+            reason: format!(
+                "cut short: expected a merge that makes each token of the vocabulary, found {} \
+                 merges and none that makes `{token}`",
+                merges.len()
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The `tokenizer.json` that transformers would write for these two files.

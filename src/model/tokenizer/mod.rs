@@ -3,7 +3,9 @@
 //! Both run on the `tokenizers` crate without its template, padding and truncation: those are
 //! `frame`, so that a prompt's lost end can be counted and reported.
 
+mod character_map;
 mod clip;
+mod patterns;
 mod t5;
 
 use std::panic::AssertUnwindSafe;
@@ -99,11 +101,14 @@ impl Vocabulary {
 }
 
 fn parse(description: Value) -> std::result::Result<Tokenizer, String> {
+    character_map::check(&description["normalizer"])?;
+    patterns::check(&description["normalizer"])?;
+    patterns::check(&description["pre_tokenizer"])?;
     guarded(|| serde_json::from_value(description).map_err(|error| error.to_string()))
 }
 
-/// The crate trusts its files: a damaged character map makes it panic, when it is read or when a
-/// text reaches the damage. A file is input, so that becomes an error.
+/// The crate trusts its files. Where it is known to panic over one, the file is refused before; what is
+/// left becomes an error, for a file is input.
 fn guarded<T>(
     call: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {

@@ -59,6 +59,7 @@ impl Checkpoint {
         for file in files {
             let bytes = file.bytes()?;
             let Header { tensors, metadata } = header::parse(file.path(), &bytes)?;
+            bytes.expect_whole(file.path())?;
             let number = checkpoint.shards.len();
             checkpoint.shards.push(Shard { file: file.clone(), bytes, metadata });
             for (name, tensor) in tensors {
@@ -128,6 +129,11 @@ impl Checkpoint {
     /// The bytes of the whole file that holds a tensor: its range counts from their start.
     pub(crate) fn shard_of(&self, name: &str) -> Option<&[u8]> {
         self.tensors.get(name).map(|(shard, _)| &*self.shards[*shard].bytes)
+    }
+
+    /// Fails if a file became shorter since it was opened: asked before and after bytes are read.
+    pub(crate) fn expect_whole(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.bytes.expect_whole(shard.file.path()))
     }
 
     /// All texts of one key in the headers' `__metadata__`, with the files they are in.

@@ -72,7 +72,11 @@ impl Reader<'_> {
                 sources.push(Source { bytes, stored, scale: view.scale });
             }
         }
-        Tensor::filled(device, shape, |range, out| convert(out, range.start, &sources))
+        self.checkpoint.expect_whole()?;
+        let tensor =
+            Tensor::filled(device, shape, |range, out| convert(out, range.start, &sources))?;
+        self.checkpoint.expect_whole()?;
+        Ok(tensor)
     }
 }
 

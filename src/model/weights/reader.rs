@@ -103,21 +103,30 @@ impl<'c> Reader<'c> {
         self.checkpoint.path()
     }
 
-    /// Runs `read` twice: first it only checks that every tensor is there with the right dtype
-    /// and shape, and none is left over; only then are numbers converted, memory taken, and tensors
-    /// put where `placement` says.
+    /// Runs `read` twice: first it only checks, as [`Self::check`]; only then are numbers converted, memory
+    /// taken, and tensors put where `placement` says.
     pub(crate) fn checked<W>(
         &mut self,
         placement: Placement,
         mut read: impl FnMut(&mut Self) -> Result<W>,
     ) -> Result<W> {
+        self.check(placement, &mut read)?;
+        read(self)
+    }
+
+    /// Checks that every tensor that `read` asks for is there with the right dtype and shape, and none
+    /// is left over.
+    pub(crate) fn check<W>(
+        &mut self,
+        placement: Placement,
+        mut read: impl FnMut(&mut Self) -> Result<W>,
+    ) -> Result<()> {
         self.placement = placement;
         self.checking = true;
         self.used.clear();
         let checked = read(self).and_then(|_| self.refuse_unused());
         self.checking = false;
-        checked?;
-        read(self)
+        checked
     }
 
     /// The tensor `name`, which must be of a known dtype and of `shape`.

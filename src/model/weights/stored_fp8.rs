@@ -62,12 +62,16 @@ impl StoredFp8 {
             let found = format!("{:?} {:?}", stored.dtype, stored.shape);
             return Err(checkpoint.error(name, format!("{dtype:?} {shape:?}"), found));
         }
+        checkpoint.expect_whole()?;
         Ok(bytes)
     }
 
     fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let bytes = self.bytes(name, Dtype::F32, &[len])?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        let floats = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let floats = floats.collect();
+        self.checkpoint.expect_whole()?;
+        Ok(floats)
     }
 
     /// Checks that a layer is there.
@@ -93,6 +97,7 @@ impl StoredFp8 {
         let numbers = Tensor::filled(device, shape, |range, out: &mut [u8]| {
             out.copy_from_slice(&bytes[range]);
         })?;
+        self.checkpoint.expect_whole()?;
         let scales = self.floats(&scales(layer), shape[0])?;
         let scales = Tensor::from_host([1, shape[0]], scales).to_device(device)?;
         Ok(Quantized::of(numbers, scales, Scaling::Row))

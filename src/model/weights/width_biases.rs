@@ -77,12 +77,13 @@ impl WidthBiases {
             let found = format!("{:?} {:?}", stored.dtype, stored.shape);
             return Err(checkpoint.error(name, format!("F32 {shape:?}"), found));
         }
+        checkpoint.expect_whole()?;
         let width = size_of_val(sum);
         let row = bytes.get((kept.max(1) - 1) * width..).unwrap_or_default();
         for (sum, bytes) in sum.iter_mut().zip(row.as_chunks::<4>().0) {
             *sum += f32::from_le_bytes(*bytes);
         }
-        Ok(())
+        checkpoint.expect_whole()
     }
 }
 

@@ -12,6 +12,9 @@ use serde::de::Visitor;
 const MAX_TENSORS: usize = 65_536;
 const MAX_RANK: usize = 8;
 const MAX_NAME_BYTES: usize = 256;
+const MAX_TEXTS: usize = 65_536;
+/// Letters of a text that a message quotes.
+const MOST_QUOTED: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct RawTensor {
@@ -47,7 +50,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             let printable = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             if !printable || name.is_empty() || name.len() > MAX_NAME_BYTES {
                 let expected = format!("names of 1 to {MAX_NAME_BYTES} printable ASCII bytes");
-                return Err(A::Error::custom(format!("expected {expected}, found {name:?}")));
+                let found: String = name.chars().take(MOST_QUOTED).collect();
+                return Err(A::Error::custom(format!("expected {expected}, found {found:?}")));
             }
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format!(
@@ -101,7 +105,15 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut entries = BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if entries.contains_key(&key) {
-                return Err(A::Error::custom(format!("expected unique keys, found `{key}` twice")));
+                let found: String = key.chars().take(MOST_QUOTED).collect();
+                return Err(A::Error::custom(format!(
+                    "expected unique keys, found `{found}` twice"
+                )));
+            }
+            if entries.len() == MAX_TEXTS {
+                return Err(A::Error::custom(format!(
+                    "expected at most {MAX_TEXTS} texts, found more"
+                )));
             }
             entries.insert(key, value);
         }

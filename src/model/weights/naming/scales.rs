@@ -4,11 +4,12 @@
 //! its descriptions `comfy_quant` and `_quantization_metadata`. A scale that is not understood is
 //! an error: ignored, it would make weights a hundred times too large.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
 use safetensors::Dtype;
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -137,22 +138,36 @@ fn check_marker(checkpoint: &Checkpoint, name: &str) -> Result<()> {
     Err(checkpoint.error(name, "F32, F8_E4M3 or F8_E5M2", format!("{dtype:?}")))
 }
 
+/// How a layer is stored. Only what is needed is kept: files may hold more.
+#[derive(Deserialize)]
+struct Description {
+    #[serde(default)]
+    format: Option<String>,
+}
+
+/// A file's layers.
+#[derive(Deserialize)]
+struct Descriptions {
+    #[serde(default)]
+    layers: Option<BTreeMap<String, Description>>,
+}
+
 /// A layer's description is JSON in a U8 tensor.
 fn check_description(checkpoint: &Checkpoint, name: &str) -> Result<()> {
     let bytes = checkpoint.bytes_of(name).unwrap_or_default();
-    let json: Value = serde_json::from_slice(bytes)
-        .map_err(|error| checkpoint.error(name, "JSON text", format!("{error}")))?;
-    check_format(&json).map_err(|found| checkpoint.error(name, FORMATS.join(" or "), found))
+    let description: Description = serde_json::from_slice(bytes)
+        .map_err(|error| checkpoint.error(name, "JSON with a `format`", format!("{error}")))?;
+    check_format(&description).map_err(|found| checkpoint.error(name, FORMATS.join(" or "), found))
 }
 
 /// The whole file's description: `{"layers": {name: {"format": …}}}`.
 fn check_metadata(checkpoint: &Checkpoint) -> Result<()> {
     for (path, text) in checkpoint.metadata("_quantization_metadata") {
         let error = |reason| Error::Format { path: path.into(), reason };
-        let json: Value = serde_json::from_str(text)
-            .map_err(|source| error(format!("`_quantization_metadata` is not JSON: {source}")))?;
-        for (layer, description) in json["layers"].as_object().into_iter().flatten() {
-            check_format(description).map_err(|found| {
+        let all: Descriptions = serde_json::from_str(text)
+            .map_err(|source| error(format!("`_quantization_metadata` is not valid: {source}")))?;
+        for (layer, description) in all.layers.into_iter().flatten() {
+            check_format(&description).map_err(|found| {
                 let expected = FORMATS.join(" or ");
                 error(format!("layer `{layer}`: expected format {expected}, found {found}"))
             })?;
@@ -162,10 +177,10 @@ fn check_metadata(checkpoint: &Checkpoint) -> Result<()> {
 }
 
 /// Fails with what was found instead.
-fn check_format(description: &Value) -> Result<(), String> {
-    let format = &description["format"];
-    if format.as_str().is_some_and(|format| FORMATS.contains(&format)) {
-        return Ok(());
+fn check_format(Description { format }: &Description) -> Result<(), String> {
+    match format {
+        Some(format) if FORMATS.contains(&format.as_str()) => Ok(()),
+        Some(format) => Err(format!("`{format}`")),
+        None => Err("no format".into()),
     }
-    Err(format.to_string())
 }
