@@ -105,6 +105,54 @@ fn a_disk_that_is_full_is_named_and_nothing_half_is_left() {
     assert_eq!(sound(&desk.path("out")), [0, 0]);
 }
 
+/// What `flux-rt ARGUMENTS` answers where `out` is a file system of its own; what is there afterwards lies in
+/// `kept`. None where this user may not mount one.
+fn on_file_system(desk: &Desk, options: &str, arguments: &str) -> Option<Answer> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script]).current_dir(desk.path(".")).output()
+    };
+    let mount = format!("mkdir out && mount -t tmpfs -o {options} tmpfs out");
+    if !unshare(&format!("{mount} && umount out && rmdir out"))
+        .is_ok_and(|did| did.status.success())
+    {
+        println!("skipped: no file system can be mounted here");
+        return None;
+    }
+    let program = env!("CARGO_BIN_EXE_flux-rt");
+    let script = format!("{mount}; {program} {arguments}; code=$?; cp -r out kept; exit $code");
+    Some(unshare(&script).unwrap().into())
+}
+
+#[test]
+fn a_full_file_system_keeps_the_pictures_that_it_has() {
+    let model = golden("schnell");
+    let (model, smallest) = (model.to_string_lossy(), SMALLEST.join(" "));
+    let desk = Desk::new();
+    let run = format!("run --model '{model}' --prompt fox --count 1000 --out out {smallest}");
+    let Some(answer) = on_file_system(&desk, "size=100k", &run) else { return };
+    answer.ends_early(8, &["cannot write out/", ".png: No space left on device"]);
+    let [pictures, left] = sound(&desk.path("kept"));
+    assert!(pictures > 3 && left == 0, "{pictures} pictures, {left} temporary files");
+    assert_eq!(answer.stdout.lines().count(), pictures, "every picture was told, and no other");
+
+    let desk = Desk::new();
+    let compare =
+        format!("compare --model '{model}' --modes XL --caches none --out out {smallest}");
+    let answer = on_file_system(&desk, "size=20k", &compare).unwrap();
+    answer.ends_early(8, &["out/", "cannot write", "No space left on device"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    let desk = Desk::new();
+    let model = golden("schnell");
+    let (model, smallest) = (model.to_string_lossy(), SMALLEST.join(" "));
+    let run = format!("run --model '{model}' --prompt fox --out out {smallest}");
+    let Some(answer) = on_file_system(&desk, "ro", &run) else { return };
+    answer.fails(8, &["cannot write out: ", "read-only filesystem"]);
+}
+
 #[test]
 fn programs_at_work_in_one_folder_never_replace_each_others_pictures() {
     let desk = Desk::new();

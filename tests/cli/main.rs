@@ -117,11 +117,17 @@ impl Answer {
     /// The exit code must be `code`, and stderr must hold all of `parts`.
     #[track_caller]
     fn fails(&self, code: i32, parts: &[&str]) {
+        self.ends_early(code, parts);
+        assert_eq!(self.stdout, "", "errors leave stdout empty");
+    }
+
+    /// As [`Self::fails`], for what was begun and written to stdout before.
+    #[track_caller]
+    fn ends_early(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
         for part in parts {
             assert!(self.stderr.contains(part), "no `{part}` in: {}", self.stderr);
         }
-        assert_eq!(self.stdout, "", "errors leave stdout empty");
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
 
