@@ -5,6 +5,10 @@
 //! (one file an operation, with its CPU oracle) on [`device`] (tensors and where they live).
 //! [`error`] and [`files`] lie under everything.
 //!
+//! Versions follow semver for [`pipeline`], [`cache`], [`elastic::Mode`], [`error`],
+//! [`model::source::ModelSource`] and [`device::Tensor`]. The rest is public for this crate's own tests and
+//! benches and changes with any version.
+//!
 //! ```
 //! use flux_rt::pipeline::Engine;
 //! use flux_rt::pipeline::Request;
@@ -33,6 +37,7 @@ pub mod elastic;
 
 pub mod pipeline;
 
+#[doc(hidden)]
 pub mod ffi;
 
 #[cfg(feature = "cli")]

@@ -12,6 +12,7 @@ use crate::cache::Verdict;
 
 /// Verdicts of one block list, one a step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ListLog {
     /// Which list.
     pub name: ListName,
@@ -21,6 +22,7 @@ pub struct ListLog {
 
 /// Verdicts of all block lists of a picture.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct CacheLog {
     /// In the order in which they ran.
     pub lists: Vec<ListLog>,
@@ -32,6 +34,7 @@ pub struct CacheLog {
 
 /// How many steps went which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Skipped.
     pub hits: usize,

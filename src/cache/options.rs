@@ -13,6 +13,7 @@ use crate::cache::Rounding;
 /// Which blocks decide together, and over which tokens. Spec dualcache 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Layout {
     /// Double and single blocks each for themselves; the single blocks compare text and image. What
     /// the caching tutorial runs.
@@ -26,6 +27,7 @@ pub enum Layout {
 /// Where the comparison rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RoundingChoice {
     /// As the pipeline's dtype.
     #[default]
@@ -51,6 +53,7 @@ impl RoundingChoice {
 
 /// A block list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListName {
     /// The double blocks.
     Double,

@@ -16,6 +16,7 @@ use crate::error::Error;
 /// What `--cache` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Preset {
     /// Every block of every step is computed.
     #[default]

@@ -21,6 +21,7 @@ use crate::error::Result;
 
 /// A cache and what it did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CacheRecord {
     /// `conservative`, `aggressive`, or `custom` for other options.
     pub preset: String,
@@ -43,6 +44,7 @@ pub struct CacheRecord {
 
 /// What one block list decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ListRecord {
     /// The steps that were skipped.
     pub cached_steps: Vec<usize>,

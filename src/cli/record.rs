@@ -154,6 +154,7 @@ impl Record {
             max_sequence_length,
             vae_tiling,
             cache: _,
+            own_latents: _,
         } = made.settings.clone();
         let [clip, t5] = made.dropped_tokens;
         let (rng, rng_grid) = noise(job.latents_file.as_deref(), rng);

@@ -86,6 +86,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Self::cuda`].
+    #[doc(hidden)]
     pub fn cuda_with_faults(index: usize, faults: Arc<Faults>) -> Result<Self> {
         Ok(Self::Cuda(Cuda::open(index, Some(faults))?))
     }
@@ -106,6 +107,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Self::cuda`].
+    #[doc(hidden)]
     pub fn cuda_guarded(index: usize, guard: Guard) -> Result<Self> {
         Ok(Self::Cuda(Cuda::open_guarded(index, guard)?))
     }

@@ -8,6 +8,7 @@ use crate::error::Error;
 
 /// What `--mode` names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Mode {
     /// Diffusers' roundings: the yardstick of quality.
     Original,
@@ -28,6 +29,7 @@ pub enum Mode {
 
 /// What a picture says of the mode that drew it, by which another is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecordedPlan {
     /// What the mode was called. A name, never opened, though it may be a file's.
     pub name: String,

@@ -33,7 +33,7 @@ use crate::model::hf_cache::HubId;
 use crate::model::weights::naming::Component;
 
 /// What the user asked for; the paths replace parts of the model.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelSource {
     /// `demo`, `synthetic:…`, a folder, a safetensors file, or `org/name[@revision]`.
     pub model: String,
@@ -49,6 +49,21 @@ pub struct ModelSource {
     pub tokenizer: Option<PathBuf>,
     /// A folder with T5's tokenizer.
     pub tokenizer_2: Option<PathBuf>,
+}
+
+impl Default for ModelSource {
+    /// The demo model.
+    fn default() -> Self {
+        Self {
+            model: "demo".to_owned(),
+            transformer: None,
+            vae: None,
+            text_encoder: None,
+            text_encoder_2: None,
+            tokenizer: None,
+            tokenizer_2: None,
+        }
+    }
 }
 
 impl ModelSource {

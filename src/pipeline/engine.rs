@@ -10,8 +10,6 @@ use crate::device::Tensor;
 use crate::device::Tier;
 use crate::device::operand::FP8_CARDS;
 use crate::elastic::Mode;
-use crate::elastic::Plan;
-use crate::elastic::file;
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::flux::Planned;
@@ -41,7 +39,7 @@ use crate::pipeline::denoise::denoise;
 use crate::pipeline::encode::PromptCache;
 use crate::pipeline::load::Components;
 use crate::pipeline::memory::Need;
-use crate::pipeline::planning::all_lowered;
+use crate::pipeline::modes::LoadedMode;
 use crate::pipeline::precision::Precision;
 use crate::pipeline::preview::Preview;
 use crate::pipeline::schedule::Schedule;
@@ -72,17 +70,9 @@ pub struct Engine {
     pub(super) load_ms: f64,
 }
 
-/// A mode whose weights are loaded.
-#[derive(Debug)]
-pub(super) struct LoadedMode {
-    pub(super) mode: Mode,
-    pub(super) plan: Plan,
-    /// What of the plan has no kernel here.
-    pub(super) lowered: Vec<&'static str>,
-}
-
 /// An image and how it was made.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Generated {
     /// The picture.
     pub image: RgbImage,
@@ -90,6 +80,8 @@ pub struct Generated {
     pub latents: Tensor<f32, 2>,
     /// What was asked for, defaults filled in.
     pub settings: Settings,
+    /// The mode that drew it.
+    pub mode: Mode,
     /// How long it took.
     pub timings: Timings,
     /// Tokens of the prompt that did not fit: CLIP's, T5's.
@@ -104,37 +96,7 @@ impl Engine {
     /// A builder with the demo model, all else automatic.
     #[must_use]
     pub fn builder() -> EngineBuilder {
-        EngineBuilder::default().model("demo")
-    }
-
-    pub(super) fn active(&self) -> &LoadedMode {
-        &self.modes[self.active]
-    }
-
-    /// The mode that makes the pictures.
-    #[must_use]
-    pub fn mode(&self) -> &Mode {
-        &self.active().mode
-    }
-
-    /// Has the pictures to come made in another of the loaded modes. Nothing is loaded for it; the first
-    /// picture of a size in a mode takes the memory of its steps.
-    ///
-    /// # Errors
-    /// [`Error::Request`] for a mode that the engine was built without.
-    pub fn use_mode(&mut self, mode: &Mode) -> Result<()> {
-        let found = self.modes.iter().position(|loaded| loaded.mode == *mode);
-        self.active = found.ok_or_else(|| {
-            let names: Vec<String> = self.modes.iter().map(|mode| mode.mode.to_string()).collect();
-            let reason =
-                format!("expected a mode that is loaded ({}), found {mode}", names.join(", "));
-            Error::Request { field: "mode", reason }
-        })?;
-        self.precision = Precision::new(&self.components.device, self.dtype_asked, mode)?;
-        if let Device::Cuda(cuda) = &self.components.device {
-            cuda.set_round_like_diffusers(*mode == Mode::Original);
-        }
-        Ok(())
+        EngineBuilder::default()
     }
 
     /// The model's defaults.
@@ -143,7 +105,8 @@ impl Engine {
         &self.defaults
     }
 
-    /// What was asked for and does not act yet, a sentence each; empty when all of it acts.
+    /// What a user should know of how this engine computes, a sentence each: what was asked for and does not
+    /// act, and which weights wait in host memory.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.no_gpu.iter().cloned().collect();
@@ -196,25 +159,6 @@ impl Engine {
         }
     }
 
-    /// What the mode computes, as in a plan file, where it is not what is built in.
-    #[must_use]
-    pub fn own_plan(&self) -> Option<serde_json::Value> {
-        let LoadedMode { mode, plan, .. } = self.active();
-        let built_in = Plan::built_in(mode, [plan.blocks.double.len(), plan.blocks.single.len()]);
-        if built_in.is_some_and(|built_in| built_in.blocks == plan.blocks) {
-            return None;
-        }
-        let plan = Plan { model: None, measured: None, ..plan.clone() };
-        serde_json::from_str(&file::to_json(&plan)).ok()
-    }
-
-    /// Parts of the mode that run in [`Self::dtype`] for want of kernels, here or where the picture was
-    /// drawn that is repeated.
-    #[must_use]
-    pub fn lowered(&self) -> Vec<&'static str> {
-        all_lowered(&self.active().mode, &self.active().lowered)
-    }
-
     /// What T5's linear layers compute in where that is not [`Self::dtype`], which changes pictures:
     /// `e4m3`, to save memory.
     #[must_use]
@@ -231,7 +175,7 @@ impl Engine {
     /// File and SHA-256 of every weight file; computed at the first call.
     ///
     /// # Errors
-    /// [`Error::Read`] when a file has become unreadable.
+    /// [`Error::Read`] when a file has become unreadable, [`Error::Format`] when it was cut meanwhile.
     pub fn weight_digests(&mut self) -> Result<&[(String, String)]> {
         if self.digests.is_none() {
             let digests = self.files.digests()?;
@@ -265,7 +209,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Request`] for a value out of range, [`Error::Numeric`] when the latents or the
     /// picture become NaN or infinite, [`Error::Cancelled`] when the observer said stop,
-    /// [`Error::OutOfMemory`] when the GPU does not hold a picture of that size.
+    /// [`Error::OutOfMemory`] when the GPU does not hold a picture of that size, [`Error::Cuda`] when the driver
+    /// refuses, [`Error::Format`] when a tokenizer fails.
     pub fn generate_with(
         &mut self,
         request: &Request,
@@ -329,7 +274,8 @@ impl Engine {
         timings.decode_ms = milliseconds(clock);
         let latents = Tensor::from_host(latents.shape(), latents.host().to_vec());
         let dropped_tokens = encoded.dropped;
-        Ok(Generated { image, latents, settings, timings, dropped_tokens, cache, step_times })
+        let mode = self.mode().clone();
+        Ok(Generated { image, latents, settings, mode, timings, dropped_tokens, cache, step_times })
     }
 
     /// The request's own latents, or noise drawn as `[1, C, h, w]` and packed.

@@ -25,6 +25,7 @@ const NAME: &str = "latents";
 
 /// Latents read from a file.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct LatentsFile {
     /// `[tokens, 64]` of each picture.
     pub packed: Vec<Tensor<f32, 2>>,

@@ -9,6 +9,7 @@ use crate::pipeline::Request;
 
 /// GPU memory of an engine so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GpuMemory {
     /// The most bytes that were in use at one time: weights and activations.
     pub peak_bytes: usize,

@@ -27,9 +27,12 @@ pub const PARAMETERS_KEYWORD: &str = "parameters";
 pub const JSON_KEYWORD: &str = "flux-rt";
 /// What [`Metadata::schema`] is today; a change that an older reader would misread raises it.
 pub const SCHEMA: u32 = 1;
+/// Where the noise came from if the program that called the library brought it.
+const OWN_LATENTS: &str = "latents of the caller";
 
 /// Everything that decides a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Metadata {
     /// The version of this structure, [`SCHEMA`].
     pub schema: u32,
@@ -158,11 +161,11 @@ impl Metadata {
 }
 
 impl Engine {
-    /// All that is needed to make a picture again that was made with this engine and its present mode, from
-    /// the noise of its seed or from the latents in a file. `model` is what the user calls the model.
+    /// All that is needed to make a picture again that was made with this engine, from the noise of its seed
+    /// or from the latents in a file. `model` is what the user calls the model.
     ///
     /// # Errors
-    /// As [`Engine::weight_digests`].
+    /// As [`Engine::weight_digests`]; [`Error::Request`] for a picture in a mode that the engine is without.
     pub fn metadata(
         &mut self,
         model: &str,
@@ -171,7 +174,11 @@ impl Engine {
     ) -> Result<Metadata> {
         let weights = self.weight_digests()?.iter().cloned().collect();
         let settings = &made.settings;
-        let (rng, rng_grid) = noise(latents_file, settings.rng);
+        let mode = self.loaded(&made.mode)?;
+        let (rng, rng_grid) = match settings.own_latents && latents_file.is_none() {
+            true => (OWN_LATENTS.to_owned(), None),
+            false => noise(latents_file, settings.rng),
+        };
         Ok(Metadata {
             schema: SCHEMA,
             program_version: env!("CARGO_PKG_VERSION").into(),
@@ -186,12 +193,12 @@ impl Engine {
             seed: settings.seed,
             rng,
             rng_grid,
-            dtype: self.dtype().to_string(),
+            dtype: self.precision_of(&made.mode)?.dtype.to_string(),
             device: self.device_name(),
             tier: self.tier().map(str::to_owned),
-            mode: self.mode().to_string(),
-            plan: self.own_plan(),
-            lowered: self.lowered().iter().map(|&part| part.to_owned()).collect(),
+            mode: made.mode.to_string(),
+            plan: mode.own_plan(),
+            lowered: mode.all_lowered().into_iter().map(str::to_owned).collect(),
             t5_dtype: self.t5_dtype().map(str::to_owned),
             cache: cache_name(settings.cache.as_ref()),
             cache_record: made.cache_record(),

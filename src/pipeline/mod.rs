@@ -13,6 +13,7 @@ mod load;
 pub mod measure;
 mod memory;
 pub mod metadata;
+mod modes;
 mod open;
 pub mod planner;
 mod planning;

@@ -19,7 +19,7 @@ use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::RgbImage;
 use crate::pipeline::Settings;
-use crate::pipeline::engine::LoadedMode;
+use crate::pipeline::modes::LoadedMode;
 use crate::pipeline::planning::offer;
 use crate::pipeline::probe::Probe;
 use crate::pipeline::widths::Progress;

@@ -8,6 +8,7 @@ use crate::pipeline::RgbImage;
 
 /// The four phases of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// Prompt to text states.
     Encode,
@@ -54,8 +55,9 @@ pub enum Event<'e> {
 
 /// Milliseconds of each phase.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Timings {
-    /// Zero when the prompt was encoded before.
+    /// See [`Phase::Encode`]; next to nothing when the prompt was encoded before.
     pub encode_ms: f64,
     /// See [`Phase::Prepare`].
     pub prepare_ms: f64,

@@ -13,6 +13,7 @@ use crate::pipeline::load::MAX_T5_TOKENS;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// CUDA when there is a usable GPU, else the CPU.
     #[default]
@@ -45,6 +46,7 @@ impl FromStr for DeviceChoice {
 
 /// The pipeline's dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum DType {
     /// f32 on the CPU, bf16 on CUDA.
     #[default]
@@ -68,6 +70,7 @@ impl fmt::Display for DType {
 
 /// Whose random numbers the initial noise repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rng {
     /// A CUDA `torch.Generator`'s, whose numbers depend on the card.
     TorchCuda {
@@ -96,26 +99,27 @@ impl fmt::Display for Rng {
     }
 }
 
-/// One image to make; what is `None` takes the model's default.
+/// One image to make; what is `None` takes the model's default. New fields come with new versions: end with
+/// `..Request::default()`.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// What the picture shows; `None` means the model's example prompt.
     pub prompt: Option<String>,
     /// Another text for T5; `None` means that both encoders read the prompt.
     pub prompt_2: Option<String>,
-    /// Pixels, a multiple of 16.
+    /// Pixels, a multiple of 16 from 16 to 8192.
     pub width: Option<usize>,
-    /// Pixels, a multiple of 16.
+    /// Pixels, a multiple of 16 from 16 to 8192.
     pub height: Option<usize>,
-    /// Denoising steps.
+    /// Denoising steps, 1 to 1000.
     pub steps: Option<usize>,
-    /// Distilled guidance strength; schnell has none.
+    /// Distilled guidance strength, 0 to 100; schnell has none.
     pub guidance: Option<f32>,
     /// Seed of the initial noise.
     pub seed: u64,
     /// Whose noise.
     pub rng: Rng,
-    /// T5 tokens, padding included.
+    /// T5 tokens, padding included: 1 to 512.
     pub max_sequence_length: Option<usize>,
     /// Decode in tiles ([`crate::pipeline::tiling`]) a picture that is larger than the VAE's own size.
     pub vae_tiling: bool,
@@ -130,6 +134,7 @@ pub struct Request {
 
 /// The model's defaults.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Defaults {
     /// Used when there is no prompt.
     pub prompt: String,
@@ -141,7 +146,7 @@ pub struct Defaults {
     pub steps: usize,
     /// 3.5 with guidance embedding, else none.
     pub guidance: Option<f32>,
-    /// The T5 tokenizer's own length; at most this many tokens are allowed.
+    /// T5 tokens, padding included: the tokenizer's own length. A request may ask for up to 512.
     pub max_sequence_length: usize,
     /// Of the card that computes, on the CPU an H100's.
     pub noise_grid: Grid,
@@ -149,8 +154,9 @@ pub struct Defaults {
     pub blocks: [usize; 2],
 }
 
-/// A request with every default filled in and every value checked.
+/// A request with every default filled in, and every value checked that [`Defaults`] is enough to check.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Settings {
     /// What the picture shows.
     pub prompt: String,
@@ -174,6 +180,8 @@ pub struct Settings {
     pub vae_tiling: bool,
     /// What is skipped.
     pub cache: Option<CacheOptions>,
+    /// Whether the request brought its own initial latents, in place of the seed's noise.
+    pub own_latents: bool,
 }
 
 /// Pixels on a side: far above what FLUX.1 draws well, low enough that no size overflows.
@@ -243,6 +251,7 @@ impl Settings {
             max_sequence_length,
             vae_tiling: request.vae_tiling,
             cache: request.cache.clone(),
+            own_latents: request.latents.is_some(),
         })
     }
 

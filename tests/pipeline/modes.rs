@@ -82,6 +82,31 @@ fn switches(device: DeviceChoice) {
 }
 
 #[test]
+fn metadata_are_of_the_mode_that_drew() {
+    let request = Request { steps: Some(1), ..Request::default() };
+    let mut engine =
+        builder(DeviceChoice::Cpu).mode(Mode::Xl).more_modes([Mode::S]).build().unwrap();
+    let made = engine.generate(&request).unwrap();
+    let alone = engine.metadata("demo", None, &made).unwrap();
+    engine.use_mode(&Mode::S).unwrap();
+    assert_eq!(engine.metadata("demo", None, &made).unwrap(), alone);
+    assert_eq!((alone.mode.as_str(), alone.plan), ("XL", None));
+    let other = engine.generate(&request).unwrap();
+    assert_eq!(engine.metadata("demo", None, &other).unwrap().mode, "S");
+
+    // Latents that the caller brought are no seed's noise, and are not said to be.
+    let latents = Some(made.latents);
+    let own = engine.generate(&Request { latents, ..request }).unwrap();
+    let metadata = engine.metadata("demo", None, &own).unwrap();
+    assert_eq!((metadata.rng.as_str(), metadata.rng_grid), ("latents of the caller", None));
+
+    // A mode that another engine drew in.
+    let mut xl = builder(DeviceChoice::Cpu).mode(Mode::Xl).build().unwrap();
+    let error = xl.metadata("demo", None, &other).unwrap_err().to_string();
+    assert!(error.contains("found S"), "{error}");
+}
+
+#[test]
 fn modes_take_turns() {
     switches(DeviceChoice::Cpu);
 }
