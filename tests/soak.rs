@@ -12,6 +12,8 @@
 mod data;
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use flux_rt::cache::Preset;
 use flux_rt::elastic::Mode;
@@ -103,6 +105,9 @@ fn pictures() -> usize {
 }
 
 fn soaks(device: DeviceChoice) {
+    // The process's memory is that of one of the tests.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let pictures = pictures();
     let mut engines = Engines::new(device);
     let first = engines.draw(0);
