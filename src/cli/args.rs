@@ -354,6 +354,11 @@ fn number(text: &str) -> Result<f32, &'static str> {
     text.parse().map_err(|_| "expected a number such as 3.5")
 }
 
+fn decibels(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or("expected dB from 0 to 100, such as 40")
+}
+
 /// Bytes of a number of GB.
 fn gigabytes(text: &str) -> Result<usize, &'static str> {
     const EXPECTED: &str = "expected GB of GPU memory, from 0.1 to 10000, such as 22 or 15.5";

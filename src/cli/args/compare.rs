@@ -14,6 +14,7 @@ use crate::cli::args::PromptArgs;
 use crate::cli::args::RngArgs;
 use crate::cli::args::ShapeArgs;
 use crate::cli::args::cache::NameParser;
+use crate::cli::args::decibels;
 use crate::cli::args::mode;
 use crate::cli::args::whole_number;
 use crate::elastic::Mode;
@@ -99,8 +100,4 @@ pub(in crate::cli) struct CompareOutputArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "STYLE", env = "FLUX_RT_PROGRESS", hide_env = true)]
     pub(in crate::cli) progress: ProgressStyle,
-}
-
-fn decibels(text: &str) -> Result<f64, &'static str> {
-    text.parse().map_err(|_| "expected a number of dB such as 35")
 }

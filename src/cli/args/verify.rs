@@ -8,6 +8,7 @@ use clap::ValueHint;
 use crate::cli::args::ModelArgs;
 use crate::cli::args::ProgressStyle;
 use crate::cli::args::SpeedArgs;
+use crate::cli::args::decibels;
 use crate::cli::given::Given;
 
 const VERIFY_EXAMPLES: &str = "\
@@ -60,9 +61,4 @@ pub(in crate::cli) struct VerifyOutputArgs {
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     #[arg(value_name = "STYLE", env = "FLUX_RT_PROGRESS", hide_env = true)]
     pub(in crate::cli) progress: ProgressStyle,
-}
-
-fn decibels(text: &str) -> Result<f64, &'static str> {
-    let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number));
-    number.ok_or("expected dB from 0 to 100, such as 40")
 }
