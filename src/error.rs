@@ -146,6 +146,28 @@ pub enum Error {
     Cancelled,
 }
 
+/// Letters of a text that a message quotes.
+const MOST_QUOTED: usize = 64;
+
+/// A text of a file as a message quotes it: the start, where it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MOST_QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// What is wrong with a file's JSON: an error may quote all of a text in it.
+pub(crate) fn json_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(4 * MOST_QUOTED) {
+        Some((end, _)) => {
+            format!("{}… at line {} column {}", &text[..end], error.line(), error.column())
+        }
+        None => text,
+    }
+}
+
 /// What always helps where a GPU's memory does not suffice.
 pub(crate) const OTHER_DEVICE: &str =
     "use another GPU with --device cuda:N, or the CPU with --device cpu";

@@ -29,7 +29,7 @@ pub use tensors::partial;
 pub use tensors::write_safetensors;
 
 /// The longest text that is read. T5's `tokenizer.json`, the longest that FLUX.1 has, is 2.4 MB.
-const MOST_TEXT: u64 = 16 << 20;
+const MOST_TEXT: usize = 16 << 20;
 
 /// One file of the demo model: its path inside the model folder and its content.
 pub type Embedded = (&'static str, &'static [u8]);
@@ -62,10 +62,18 @@ impl File {
     /// The whole content as text.
     ///
     /// # Errors
-    /// [`Error::Read`] if the file cannot be read or is not UTF-8.
+    /// As [`File::text_up_to`], of more bytes than any text has.
     pub fn text(&self) -> Result<String> {
+        self.text_up_to(MOST_TEXT)
+    }
+
+    /// The whole content as text, of `most` bytes at most.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read, is longer or is not UTF-8.
+    pub fn text_up_to(&self, most: usize) -> Result<String> {
         match self {
-            Self::Disk(path) => read_text(path),
+            Self::Disk(path) => read_text_up_to(path, most),
             Self::Embedded((path, bytes)) => String::from_utf8(bytes.to_vec()).map_err(|error| {
                 let source = io::Error::new(io::ErrorKind::InvalidData, error);
                 Error::Read { path: path.into(), source }
@@ -160,27 +168,34 @@ impl Folder {
 /// # Errors
 /// [`Error::Read`] if the file cannot be read, is not UTF-8, or is longer than any file of its kind.
 pub fn read_text(path: &Path) -> Result<String> {
-    open(path).and_then(text_of).map_err(|source| read_error(path, source))
+    read_text_up_to(path, MOST_TEXT)
 }
 
-/// All text of a file, a pipe or a terminal, of 16 MiB at most.
+/// As [`read_text`], of `most` bytes at most.
 ///
 /// # Errors
-/// Those of reading, and kind `InvalidData` for what is longer or not UTF-8.
-pub(crate) fn text_of(from: impl io::Read) -> io::Result<String> {
-    String::from_utf8(bytes_of_text(from)?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+/// As [`read_text`].
+pub fn read_text_up_to(path: &Path, most: usize) -> Result<String> {
+    let read = || {
+        String::from_utf8(bytes_up_to(open(path)?, most)?)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    };
+    read().map_err(|source| read_error(path, source))
 }
 
-/// As [`text_of`], whatever the bytes are.
+/// All bytes of a text in a file, a pipe or a terminal, 16 MiB at most.
 ///
 /// # Errors
 /// Those of reading, and kind `InvalidData` for what is longer.
 pub(crate) fn bytes_of_text(from: impl io::Read) -> io::Result<Vec<u8>> {
+    bytes_up_to(from, MOST_TEXT)
+}
+
+fn bytes_up_to(from: impl io::Read, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(MOST_TEXT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_TEXT {
-        let reason = format!("expected a text of at most {MOST_TEXT} bytes, found more");
+    from.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        let reason = format!("expected a text of at most {most} bytes, found more");
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(bytes)

@@ -25,6 +25,9 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::files;
 
+/// Of a file: a TOML value takes some 60 times as much memory. One with every key is 1 kB long.
+const MOST_BYTES: usize = 64 << 10;
+
 /// The keys that are not about both lists alike.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,7 +49,7 @@ impl Own {
 /// # Errors
 /// [`Error::Request`] if the file cannot be read; as [`parse`].
 pub fn read(path: &Path) -> Result<Option<CacheOptions>> {
-    let text = files::read_text(path).map_err(|error| match error {
+    let text = files::read_text_up_to(path, MOST_BYTES).map_err(|error| match error {
         Error::Read { source, .. } => refused(path, &format!("cannot be read: {source}")),
         other => refused(path, &other.to_string()),
     })?;

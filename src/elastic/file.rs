@@ -22,6 +22,8 @@ use crate::elastic::Measured;
 use crate::elastic::Plan;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::error::quoted;
 use crate::files::File;
 use crate::model::config::FluxConfig;
 use crate::model::plan::BlockPlans;
@@ -30,6 +32,11 @@ use crate::model::plan::Precision;
 use crate::model::plan::SinglePlan;
 use crate::model::plan::Width;
 use crate::model::weights::width_biases::MLP_STEP;
+
+/// Of a file; one with an entry for each of FLUX.1's blocks is 9 kB long.
+const MOST_BYTES: usize = 256 << 10;
+/// Of an entry, as the 3 in 0-3+7+9; as many as any model has blocks.
+const MOST_RANGES: usize = 1_024;
 
 /// What files of this program say.
 const VERSION: u32 = 1;
@@ -92,7 +99,7 @@ struct SingleEntry {
 /// # Errors
 /// [`Error::Read`]; as [`parse`].
 pub fn read(file: &File, config: &FluxConfig) -> Result<Plan> {
-    parse(&file.text()?, file.path(), config)
+    parse(&file.text_up_to(MOST_BYTES)?, file.path(), config)
 }
 
 /// The plan in the text of a file; `path` is for messages.
@@ -103,7 +110,7 @@ pub fn read(file: &File, config: &FluxConfig) -> Result<Plan> {
 pub fn parse(text: &str, path: &Path, config: &FluxConfig) -> Result<Plan> {
     let stored: Stored = serde_json::from_str(text).map_err(|error| Error::Format {
         path: path.to_owned(),
-        reason: format!("expected a plan in JSON: {error}"),
+        reason: format!("expected a plan in JSON: {}", json_error(&error)),
     })?;
     let fields = Fields { path, config };
     if stored.version != VERSION {
@@ -180,12 +187,14 @@ impl Fields<'_> {
             };
             (first <= last && last < count).then_some(first..=last)
         };
-        let ranges: Option<Vec<_>> = text.split('+').map(range).collect();
-        match ranges {
+        let parts = text.split('+').take(MOST_RANGES + 1);
+        let ranges: Option<Vec<_>> = parts.map(range).collect();
+        match ranges.filter(|ranges| ranges.len() <= MOST_RANGES) {
             Some(ranges) => Ok(ranges.into_iter().flatten()),
             None => {
                 let expected = format!("blocks below {count}, as 0-3+7");
-                self.refuse(format!("{field}.blocks"), expected, format!("`{text}`"))
+                let found = format!("`{}`", quoted(text));
+                self.refuse(format!("{field}.blocks"), expected, found)
             }
         }
     }

@@ -1,10 +1,12 @@
 //! From a model's files to everything that an engine holds in memory.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::device::Device;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
 use crate::files::File;
 use crate::files::Folder;
 use crate::model::config::SchedulerConfig;
@@ -46,10 +48,17 @@ const SCHNELL_T5_TOKENS: usize = 256;
 /// Drawn when the model names no example: the prompt of the FLUX.1 model cards.
 const EXAMPLE_PROMPT: &str = "A cat holding a sign that says hello world";
 
-/// The fields of `elastic.json` that a plain run needs.
+/// Bytes of a tokenizer's longest file; T5's and CLIP's `tokenizer.json` are 2.4 MB long.
+const MOST_TOKENIZER: usize = 8 << 20;
+/// Bytes of the other JSON files read here; T5's `tokenizer_config.json`, the longest, is 21 kB long.
+const MOST_JSON: usize = 1 << 20;
+
+/// The fields of `elastic.json` that a run needs.
 #[derive(Debug, Deserialize)]
-struct Elastic {
+pub(super) struct Elastic {
     example_prompt: Option<String>,
+    /// What it holds is for people.
+    pub(super) trained_widths: Option<IgnoredAny>,
 }
 
 /// The field of `tokenizer_config.json` that says how long a text may be.
@@ -139,7 +148,8 @@ pub(crate) fn defaults(
 
 fn clip_tokenizer(folder: &Folder) -> Result<ClipTokenizer> {
     if let (Some(vocab), Some(merges)) = (folder.file("vocab.json"), folder.file("merges.txt")) {
-        let (vocab_text, merges_text) = (vocab.text()?, merges.text()?);
+        let text = |file: &File| file.text_up_to(MOST_TOKENIZER);
+        let (vocab_text, merges_text) = (text(&vocab)?, text(&merges)?);
         return ClipTokenizer::from_vocab_and_merges(
             vocab_text.as_bytes(),
             vocab.path(),
@@ -148,12 +158,12 @@ fn clip_tokenizer(folder: &Folder) -> Result<ClipTokenizer> {
         );
     }
     let file = required(folder, "tokenizer.json", "vocab.json with merges.txt, or tokenizer.json")?;
-    ClipTokenizer::from_json(file.text()?.as_bytes(), file.path())
+    ClipTokenizer::from_json(file.text_up_to(MOST_TOKENIZER)?.as_bytes(), file.path())
 }
 
 fn t5_tokenizer(folder: &Folder) -> Result<T5Tokenizer> {
     let file = required(folder, "tokenizer.json", "tokenizer.json")?;
-    T5Tokenizer::from_json(file.text()?.as_bytes(), file.path())
+    T5Tokenizer::from_json(file.text_up_to(MOST_TOKENIZER)?.as_bytes(), file.path())
 }
 
 fn required(folder: &Folder, name: &str, expected: &str) -> Result<File> {
@@ -223,9 +233,9 @@ fn example_prompt(elastic: Option<&File>) -> Result<String> {
 
 /// What a JSON file says.
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(file: &File) -> Result<T> {
-    serde_json::from_str(&file.text()?).map_err(|error| Error::Format {
+    serde_json::from_str(&file.text_up_to(MOST_JSON)?).map_err(|error| Error::Format {
         path: file.path().to_owned(),
-        reason: format!("expected JSON: {error}"),
+        reason: format!("expected JSON: {}", json_error(&error)),
     })
 }
 

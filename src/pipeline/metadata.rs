@@ -14,6 +14,7 @@ use crate::cache::CacheRecord;
 use crate::cache::Preset;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
 use crate::ops::noise::Grid;
 use crate::pipeline::Engine;
 use crate::pipeline::Generated;
@@ -240,7 +241,7 @@ pub(super) fn check_schema(schema: u64, path: &Path) -> Result<()> {
 pub(super) fn damaged(path: &Path, error: &serde_json::Error) -> Error {
     Error::Format {
         path: path.to_owned(),
-        reason: format!("expected metadata in the text `{JSON_KEYWORD}`: {error}"),
+        reason: format!("expected metadata in the text `{JSON_KEYWORD}`: {}", json_error(error)),
     }
 }
 

@@ -35,6 +35,7 @@ use crate::model::weights::width_biases;
 use crate::pipeline::Engine;
 use crate::pipeline::Request;
 use crate::pipeline::Settings;
+use crate::pipeline::load::Elastic;
 use crate::pipeline::load::parse;
 
 /// Prompts for calibration where the user gives none: things, scenes and styles, in words that the demo
@@ -288,7 +289,7 @@ pub(super) fn has_widths(transformer: &ComponentFiles, elastic: Option<&File>) -
         return Ok(true);
     }
     let Some(elastic) = elastic else { return Ok(false) };
-    Ok(parse::<serde_json::Value>(elastic)?.get("trained_widths").is_some())
+    Ok(parse::<Elastic>(elastic)?.trained_widths.is_some())
 }
 
 #[cfg(test)]

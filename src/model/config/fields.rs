@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::error::quoted;
 use crate::files::File;
 
 /// The longest config that is read: as JSON values it may take 60 times as much memory.
@@ -25,15 +27,10 @@ pub(crate) struct Fields {
 impl Fields {
     /// Reads a file that holds one JSON object.
     pub(crate) fn read(file: &File) -> Result<Self> {
-        let (path, text) = (file.path(), file.text()?);
-        if text.len() > MOST_BYTES {
-            let reason =
-                format!("expected a config of at most {MOST_BYTES} bytes, found {}", text.len());
-            return Err(Error::Format { path: path.into(), reason });
-        }
+        let (path, text) = (file.path(), file.text_up_to(MOST_BYTES)?);
         let object = serde_json::from_str(&text).map_err(|error| Error::Format {
             path: path.into(),
-            reason: format!("expected a JSON object: {error}"),
+            reason: format!("expected a JSON object: {}", json_error(&error)),
         })?;
         Ok(Self { path: path.into(), object })
     }
@@ -45,7 +42,7 @@ impl Fields {
 
     /// Fails with what the field holds.
     pub(crate) fn refuse<T>(&self, field: &str, expected: impl Display) -> Result<T> {
-        let actual = self.get(field).map_or("nothing".into(), Value::to_string);
+        let actual = self.get(field).map_or("nothing".into(), |found| quoted(&found.to_string()));
         Err(self.error(field, expected, actual))
     }
 
@@ -120,7 +117,7 @@ impl Fields {
         let object = object.map(|(field, value)| (field.clone(), value.clone())).collect();
         serde_json::from_value(Value::Object(object)).map_err(|error| Error::Format {
             path: self.path.clone(),
-            reason: format!("not a config of this kind: {error}"),
+            reason: format!("not a config of this kind: {}", json_error(&error)),
         })
     }
 }

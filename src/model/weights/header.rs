@@ -16,6 +16,8 @@ use safetensors::Dtype;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::error::quoted;
 use crate::model::weights::header::json::RawHeader;
 use crate::model::weights::header::json::RawTensor;
 
@@ -45,8 +47,9 @@ pub(crate) struct Header {
 /// Reads and checks the header of the safetensors file whose content is `file`.
 pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
     let json = json_of(path, file)?;
-    let raw: RawHeader = serde_json::from_slice(json)
-        .map_err(|error| format(path, format!("the safetensors header is not valid: {error}")))?;
+    let raw: RawHeader = serde_json::from_slice(json).map_err(|error| {
+        format(path, format!("the safetensors header is not valid: {}", json_error(&error)))
+    })?;
     let data_start = LENGTH_BYTES + json.len();
     let tensors = place(path, raw.tensors, data_start, file.len())?;
     Ok(Header { tensors, metadata: raw.metadata })
@@ -131,7 +134,7 @@ fn place(
             return Err(weight(expected, format!("[{begin}, {end}]")));
         }
         let dtype = dtype_named(&tensor.dtype).ok_or_else(|| {
-            weight("a dtype of the safetensors format".into(), tensor.dtype.clone())
+            weight("a dtype of the safetensors format".into(), quoted(&tensor.dtype))
         })?;
         let size = byte_size(dtype, &tensor.shape).ok_or_else(|| {
             weight("a size that fits in memory".into(), format!("{:?}", tensor.shape))

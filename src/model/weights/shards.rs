@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::error::quoted;
 use crate::files::File;
 use crate::files::Folder;
 use crate::model::weights::header::UniqueMap;
@@ -15,6 +17,11 @@ use crate::model::weights::header::UniqueMap;
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 /// In the order of preference when a folder holds several.
 const VARIANTS: [&str; 3] = ["", ".bf16", ".fp16"];
+
+/// Of an index; the transformer's is 121 kB long.
+const MOST_BYTES: usize = 4 << 20;
+/// Bytes of a tensor's or a file's name.
+const MOST_NAME: usize = 256;
 
 /// The weights of a component's folder.
 #[derive(Debug)]
@@ -72,16 +79,25 @@ pub(crate) fn weight_files(folder: &Folder) -> Result<WeightFiles> {
 fn sharded(folder: &Folder, index: &File) -> Result<WeightFiles> {
     let path = index.path();
     let format = |reason| Error::Format { path: path.into(), reason };
-    let RawIndex { weight_map: UniqueMap(weight_map) } = serde_json::from_str(&index.text()?)
-        .map_err(|error| format(format!("not a valid index of shards: {error}")))?;
+    let RawIndex { weight_map: UniqueMap(weight_map) } =
+        serde_json::from_str(&index.text_up_to(MOST_BYTES)?).map_err(|error| {
+            format(format!("not a valid index of shards: {}", json_error(&error)))
+        })?;
+    if let Some(name) = weight_map.keys().find(|name| name.len() > MOST_NAME) {
+        let found = quoted(name);
+        let reason = format!("expected names of at most {MOST_NAME} bytes, found `{found}`");
+        return Err(format(reason));
+    }
     let mut names: Vec<&String> = weight_map.values().collect();
     names.sort();
     names.dedup();
     let mut files = Vec::new();
     for name in names {
-        if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
+        let is_beside = !name.contains(['/', '\\']) && name.ends_with(".safetensors");
+        if !is_beside || name.len() > MOST_NAME {
+            let found = quoted(name);
             let reason =
-                format!("expected shards that are safetensors files beside it, found `{name}`");
+                format!("expected shards that are safetensors files beside it, found `{found}`");
             return Err(format(reason));
         }
         let Some(file) = folder.file(name) else {

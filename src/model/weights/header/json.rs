@@ -9,12 +9,12 @@ use serde::de::Error as _;
 use serde::de::MapAccess;
 use serde::de::Visitor;
 
+use crate::error::quoted;
+
 const MAX_TENSORS: usize = 65_536;
 const MAX_RANK: usize = 8;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_TEXTS: usize = 65_536;
-/// Letters of a text that a message quotes.
-const MOST_QUOTED: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct RawTensor {
@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             let printable = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             if !printable || name.is_empty() || name.len() > MAX_NAME_BYTES {
                 let expected = format!("names of 1 to {MAX_NAME_BYTES} printable ASCII bytes");
-                let found: String = name.chars().take(MOST_QUOTED).collect();
+                let found = quoted(&name);
                 return Err(A::Error::custom(format!("expected {expected}, found {found:?}")));
             }
             if !seen.insert(name.clone()) {
@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut entries = BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if entries.contains_key(&key) {
-                let found: String = key.chars().take(MOST_QUOTED).collect();
+                let found = quoted(&key);
                 return Err(A::Error::custom(format!(
                     "expected unique keys, found `{found}` twice"
                 )));
