@@ -15,6 +15,10 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::pipeline::metadata;
 
+/// Bytes of the settings: as JSON values they may take 50 times as much memory. A picture's are some 2 kB
+/// and its prompts.
+const MOST_BYTES: usize = 512 << 10;
+
 /// The fields of a picture's JSON; `None` is one that is missing. Unknown ones are in `fields` alone.
 #[derive(Debug, Clone, Deserialize)]
 #[expect(missing_docs, reason = "the fields of `Metadata`")]
@@ -37,7 +41,6 @@ pub struct Receipt {
     pub rng_grid: Option<u32>,
     pub dtype: Option<String>,
     pub mode: Option<String>,
-    pub plan: Option<Value>,
     #[serde(default)]
     pub lowered: Vec<String>,
     pub t5_dtype: Option<String>,
@@ -64,6 +67,13 @@ impl Receipt {
             );
             return Err(Error::Format { path: path.to_owned(), reason });
         };
+        if json.len() > MOST_BYTES {
+            let reason = format!(
+                "expected settings of at most {MOST_BYTES} bytes in the text `{keyword}`, found {}",
+                json.len()
+            );
+            return Err(Error::Format { path: path.to_owned(), reason });
+        }
         let damaged = |error| metadata::damaged(path, &error);
         let fields: Map<String, Value> = serde_json::from_str(json).map_err(damaged)?;
         // First, since what another schema means by the other fields is not known.
@@ -72,6 +82,12 @@ impl Receipt {
         }
         let receipt: Self = serde_json::from_str(json).map_err(damaged)?;
         Ok(Self { fields, ..receipt })
+    }
+
+    /// What the mode computed, as in a plan file, where the picture says it.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Value> {
+        self.fields.get("plan").filter(|plan| !plan.is_null())
     }
 }
 
@@ -117,6 +133,8 @@ mod tests {
             assert!(matches!(error, Error::Format { .. }), "{error}");
             assert!(error.to_string().contains(part), "{part}: {error}");
         }
+        let long = read(&" ".repeat(MOST_BYTES + 1)).unwrap_err().to_string();
+        assert!(long.contains("at most 524288 bytes"), "{long}");
         let error = read(r#"{"schema":2,"prompt":7}"#).unwrap_err().to_string();
         assert!(error.contains("of a newer flux-rt"), "{error}");
         let error = Receipt::read(&[], Path::new("a.png")).unwrap_err().to_string();

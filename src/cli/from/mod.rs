@@ -198,7 +198,7 @@ impl Repeat {
 
     /// New prompts replace both of the picture's texts.
     fn prompts(&mut self, prompts: &mut Vec<String>, prompt_2: &mut Option<String>) {
-        let Receipt { prompt: said, prompt_2: said_2, .. } = self.receipt.clone();
+        let (said, said_2) = (self.receipt.prompt.clone(), self.receipt.prompt_2.clone());
         let given = self.given.written("prompt").or(self.given.written("prompt_file"));
         let Some(written) = given.map(str::to_owned) else {
             *prompts = vec![said];
@@ -311,8 +311,8 @@ impl Repeat {
     }
 
     fn mode(&mut self, flag: &mut Mode) -> Result<()> {
-        let Receipt { mode: said, plan, lowered, .. } = self.receipt.clone();
-        if self.given.written("mode").is_some() || said.is_none() && plan.is_none() {
+        let said = self.receipt.mode.clone();
+        if self.given.written("mode").is_some() || said.is_none() && self.receipt.plan().is_none() {
             self.take("mode", flag.to_string(), said, "XL");
             return Ok(());
         }
@@ -321,7 +321,7 @@ impl Repeat {
             "plan".to_owned()
         });
         let built_in = Mode::NAMES.contains(&name.as_str()).then(|| name.parse::<Mode>());
-        *flag = match (built_in.transpose()?, plan) {
+        *flag = match (built_in.transpose()?, self.receipt.plan()) {
             (Some(mode), None) => mode,
             (Some(Mode::Original), Some(_)) | (None, None) => refuse(
                 "mode",
@@ -332,6 +332,7 @@ impl Repeat {
                 ),
             )?,
             (_, Some(plan)) => {
+                let (plan, lowered) = (plan.clone(), self.receipt.lowered.clone());
                 let picture = self.path.clone();
                 Mode::Recorded(Box::new(RecordedPlan { name, plan, lowered, picture }))
             }
