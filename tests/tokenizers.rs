@@ -8,6 +8,7 @@ use std::path::Path;
 use flux_rt::model::tokenizer::ClipTokenizer;
 use flux_rt::model::tokenizer::T5Tokenizer;
 use serde_json::Value;
+use serde_json::json;
 
 fn clip(folder: &str) -> ClipTokenizer {
     let file = |name: &str| format!("{folder}/tokenizer/{name}");
@@ -107,13 +108,20 @@ fn a_tokenizer_by_hand() {
 #[test]
 fn damaged_clip_files_are_named() {
     let merges = "#version: 0.2\n";
+    let object = "vocab.json: expected a JSON object of tokens and ids: ";
     let marks = r#""<|startoftext|>":1,"<|endoftext|>":2"#;
     for (vocab, merges, expected) in [
-        ("", merges, "vocab.json: expected a JSON object of tokens and ids: "),
+        ("", merges, object),
         (r#"{"a":0}"#, merges, "vocab.json: field `<|startoftext|>`: expected an id, found none"),
-        ("[1]", merges, "vocab.json: field `<|startoftext|>`: expected an id, found none"),
-        (&format!(r#"{{"a":"b",{marks}}}"#), merges, "vocab.json: does not go with merges.txt: "),
-        (&format!(r#"{{"a":-1,{marks}}}"#), merges, "vocab.json: does not go with merges.txt: "),
+        ("[1]", merges, object),
+        ("[]", merges, object),
+        (&format!(r#"{{"a":"b",{marks}}}"#), merges, object),
+        (&format!(r#"{{"a":-1,{marks}}}"#), merges, object),
+        (
+            &format!(r#"{{"a":0,"a":3,{marks}}}"#),
+            merges,
+            "vocab.json: does not go with merges.txt: expected each token once, found `a` twice",
+        ),
         (
             &format!(r#"{{"a":7,{marks}}}"#),
             merges,
@@ -180,4 +188,119 @@ fn a_damaged_character_map_is_an_error() {
         "tokenizer.json: expected a `tokenizer.json`: expected a sound `precompiled_charsmap`, \
          found an array of 512 numbers in 26 bytes"
     );
+}
+
+/// The message for T5's file with another value at a place.
+fn t5_error(place: &str, value: Value) -> String {
+    let sound = golden::read("dev/tokenizer_2/tokenizer.json");
+    let mut description: Value = serde_json::from_slice(&sound).unwrap();
+    *description.pointer_mut(place).unwrap() = value;
+    let json = serde_json::to_vec(&description).unwrap();
+    let error = T5Tokenizer::from_json(&json, Path::new("tokenizer.json")).err();
+    error.map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn steps_that_let_texts_grow_are_refused() {
+    let sequence = |steps: Value| json!({ "type": "Sequence", "normalizers": steps });
+    let replace = |content: &str| json!({ "type": "Replace", "pattern": { "String": "a" }, "content": content });
+    for (place, value, part) in [
+        ("/normalizer", replace("aa"), "expected one letter in place of others, found `aa`"),
+        ("/normalizer", sequence(json!(vec![replace("b"); 4])), "at most 3 `Replace`"),
+        ("/normalizer", sequence(json!(vec![json!({ "type": "NFC" }); 9])), "at most 8 steps"),
+        (
+            "/normalizer",
+            json!({ "type": "BertNormalizer" }),
+            "Prepend and Replace, found `BertNormalizer`",
+        ),
+        ("/normalizer", sequence(json!([sequence(json!([]))])), "found `Sequence`"),
+        ("/normalizer", json!({ "type": "NFC", "normalizers": [] }), "found some in `NFC`"),
+        ("/pre_tokenizer", json!({ "type": "UnicodeScripts" }), "found `UnicodeScripts`"),
+        ("/pre_tokenizer", json!({ "type": "Metaspace", "replacement": "aa" }), "character"),
+        ("/added_tokens", json!(vec![added("a"); 1025]), "found more than any model has"),
+        ("/added_tokens", json!([added(&"a".repeat(257))]), "at most 256 bytes, found 257"),
+        ("/model/vocab", json!([["a".repeat(257), 0.0]]), "at most 256 bytes, found 257"),
+    ] {
+        let message = t5_error(place, value);
+        assert!(
+            message.starts_with("tokenizer.json: ") && message.contains(part),
+            "{part}: {message}"
+        );
+    }
+}
+
+fn added(content: &str) -> Value {
+    json!({ "id": 9, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true })
+}
+
+#[test]
+fn older_and_newer_files_say_the_same() {
+    let sound = golden::read("dev/tokenizer_2/tokenizer.json");
+    let text = "two  words";
+    let ids = |json: &[u8]| T5Tokenizer::from_json(json, Path::new("t")).unwrap().encode(text, 16);
+    let expected = ids(&sound).unwrap();
+    for metaspace in [
+        json!({ "type": "Metaspace", "replacement": "▁", "add_prefix_space": true }),
+        json!({ "type": "Metaspace", "replacement": "▁", "str_rep": "▁", "add_prefix_space": true }),
+        json!({ "type": "Metaspace", "replacement": "▁", "add_prefix_space": true,
+            "prepend_scheme": "always" }),
+        json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true }),
+    ] {
+        let mut description: Value = serde_json::from_slice(&sound).unwrap();
+        description["pre_tokenizer"] = metaspace.clone();
+        assert_eq!(ids(description.to_string().as_bytes()).unwrap(), expected, "{metaspace}");
+        let both = json!([{ "type": "WhitespaceSplit" }, metaspace]);
+        description["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": both });
+        assert_eq!(ids(description.to_string().as_bytes()).unwrap(), expected);
+    }
+
+    let sound = golden::read("schnell/tokenizer/tokenizer.json");
+    let ids =
+        |json: &[u8]| ClipTokenizer::from_json(json, Path::new("t")).unwrap().encode(text, 16);
+    let expected = ids(&sound).unwrap();
+    let mut description: Value = serde_json::from_slice(&sound).unwrap();
+    let model = description["model"].as_object_mut().unwrap();
+    // Merges as one text each, no type, and the fields that came later left out.
+    for merge in model["merges"].as_array_mut().unwrap() {
+        *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
+    }
+    for later in ["type", "byte_fallback", "ignore_merges"] {
+        model.remove(later);
+    }
+    assert_eq!(ids(description.to_string().as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn prefixes_that_are_no_models_are_refused() {
+    let sound = golden::read("schnell/tokenizer/tokenizer.json");
+    for (field, value) in [
+        ("continuing_subword_prefix", json!("##")),
+        ("end_of_word_suffix", json!("é")),
+        ("dropout", json!(0.5)),
+    ] {
+        let mut description: Value = serde_json::from_slice(&sound).unwrap();
+        description["model"][field] = value;
+        let json = description.to_string();
+        let error = ClipTokenizer::from_json(json.as_bytes(), Path::new("t")).err().unwrap();
+        assert!(error.to_string().contains(&format!("`{field}`")), "{error}");
+    }
+}
+
+/// Files of a real model, where somebody has some: `FLUX_RT_TOKENIZERS` names a folder as diffusers has it.
+#[test]
+fn real_files_load() {
+    let Some(folder) = std::env::var_os("FLUX_RT_TOKENIZERS") else {
+        println!("skipped: FLUX_RT_TOKENIZERS names no folder");
+        return;
+    };
+    let folder = Path::new(&folder);
+    let read = |name: &str| flux_rt::files::map(&folder.join(name)).unwrap();
+    let t5 = T5Tokenizer::from_json(&read("tokenizer_2/tokenizer.json"), folder).unwrap();
+    let ids = t5.encode("a red apple", 8).unwrap().ids;
+    assert_eq!(ids, [3, 9, 1131, 8947, 1, 0, 0, 0]);
+    let (vocab, merges) = (read("tokenizer/vocab.json"), read("tokenizer/merges.txt"));
+    let clip = ClipTokenizer::from_vocab_and_merges(&vocab, folder, &merges, folder).unwrap();
+    let ids = clip.encode("a red apple", 8).unwrap().ids;
+    assert_eq!(ids, [49406, 320, 736, 3055, 49407, 49407, 49407, 49407]);
 }

@@ -6,15 +6,25 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use serde_json::Value;
-use serde_json::json;
+use tokenizers::AddedToken;
+use tokenizers::SplitDelimiterBehavior;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::error::quoted;
 use crate::model::tokenizer::TokenIds;
 use crate::model::tokenizer::Vocabulary;
+use crate::model::tokenizer::description::Description;
+use crate::model::tokenizer::description::Model;
+use crate::model::tokenizer::description::Part;
+use crate::model::tokenizer::description::Pattern;
+use crate::model::tokenizer::description::Step;
 use crate::model::tokenizer::frame;
-use crate::model::tokenizer::parse;
+use crate::model::tokenizer::lists::Added;
+use crate::model::tokenizer::lists::Few;
+use crate::model::tokenizer::lists::Room;
+use crate::model::tokenizer::lists::Vocab;
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -43,18 +53,19 @@ impl ClipTokenizer {
         merges: &[u8],
         merges_path: &Path,
     ) -> Result<Self> {
-        let vocab: Value = serde_json::from_slice(vocab).map_err(|error| Error::Format {
-            path: vocab_path.to_owned(),
-            reason: format!("expected a JSON object of tokens and ids: {error}"),
-        })?;
+        let fail = |reason| Error::Format { path: vocab_path.to_owned(), reason };
+        let object = |found| fail(format!("expected a JSON object of tokens and ids: {found}"));
+        let vocab = match serde_json::from_slice(vocab) {
+            Ok(Vocab::Ids(vocab)) => vocab,
+            Ok(Vocab::Scores(_)) => return Err(object("found a list".to_owned())),
+            Err(error) => return Err(object(json_error(&error))),
+        };
         let merges = parse_merges(merges, merges_path)?;
+        expect_marks(&vocab, vocab_path)?;
         expect_all_merges(&vocab, &merges, merges_path)?;
-        let description = description(&vocab, &merges, vocab_path)?;
-        let tokenizer = parse(description).map_err(|error| Error::Format {
-            path: vocab_path.to_owned(),
-            reason: format!("does not go with {}: {error}", merges_path.display()),
-        })?;
-        Self::new(Vocabulary::new(tokenizer, vocab_path, "BPE")?)
+        let fail =
+            |error: String| fail(format!("does not go with {}: {error}", merges_path.display()));
+        Self::new(Vocabulary::new(description(vocab, merges), vocab_path, "BPE", fail)?)
     }
 
     /// From a `tokenizer.json`.
@@ -103,71 +114,89 @@ impl ClipTokenizer {
 }
 
 /// The pairs of `merges.txt`, whose first line may be a version.
-fn parse_merges(merges: &[u8], path: &Path) -> Result<Vec<[String; 2]>> {
+fn parse_merges(merges: &[u8], path: &Path) -> Result<Vec<(String, String)>> {
     let fail = |reason| Error::Format { path: path.to_owned(), reason };
     let text = std::str::from_utf8(merges)
         .map_err(|error| fail(format!("expected UTF-8 text: {error}")))?;
     let is_pair =
         |index: usize, line: &str| !line.is_empty() && (index > 0 || !line.contains("#version:"));
+    let mut room = Room::LIST;
     text.lines()
         .enumerate()
         .filter(|&(index, line)| is_pair(index, line))
         .map(|(index, line)| match line.split_once(' ') {
             Some((left, right)) if !left.is_empty() && !right.is_empty() => {
-                Ok([left.to_owned(), right.to_owned()])
+                room.take([left, right]).map_err(fail)?;
+                Ok((left.to_owned(), right.to_owned()))
             }
-            _ => Err(fail(format!("line {}: expected two tokens, found `{line}`", index + 1))),
+            _ => {
+                let found = quoted(line);
+                Err(fail(format!("line {}: expected two tokens, found `{found}`", index + 1)))
+            }
         })
         .collect()
 }
 
 /// Fails if the vocabulary has tokens of several letters that no merge makes: the end of the merges is
 /// missing, and texts would silently become other tokens.
-fn expect_all_merges(vocab: &Value, merges: &[[String; 2]], path: &Path) -> Result<()> {
-    let made: HashSet<String> = merges.iter().map(|pair| pair.concat()).collect();
+fn expect_all_merges(
+    vocab: &[(String, u32)],
+    merges: &[(String, String)],
+    path: &Path,
+) -> Result<()> {
+    let made: HashSet<String> = merges.iter().map(|(a, b)| format!("{a}{b}")).collect();
     let is_one = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().count() <= 1;
     let known =
         |token: &str| is_one(token) || token == START || token == END || made.contains(token);
-    let mut tokens = vocab.as_object().into_iter().flat_map(|tokens| tokens.keys());
-    match tokens.find(|token| !known(token)) {
-        Some(token) => Err(Error::Format {
+    match vocab.iter().find(|(token, _)| !known(token)) {
+        Some((token, _)) => Err(Error::Format {
             path: path.to_owned(),
             reason: format!(
                 "cut short: expected a merge that makes each token of the vocabulary, found {} \
-                 merges and none that makes `{token}`",
-                merges.len()
+                 merges and none that makes `{}`",
+                merges.len(),
+                quoted(token)
             ),
         }),
         None => Ok(()),
     }
 }
 
-/// The `tokenizer.json` that transformers would write for these two files.
-fn description(vocab: &Value, merges: &[[String; 2]], path: &Path) -> Result<Value> {
-    let mark = |token: &str| -> Result<Value> {
-        let id = vocab.get(token).ok_or_else(|| Error::Config {
+/// Fails if the vocabulary lacks one of the marks, which would get an id of their own.
+fn expect_marks(vocab: &[(String, u32)], path: &Path) -> Result<()> {
+    match [START, END].into_iter().find(|mark| vocab.iter().all(|(token, _)| token != mark)) {
+        Some(mark) => Err(Error::Config {
             path: path.to_owned(),
-            field: token.to_owned(),
+            field: mark.to_owned(),
             expected: "an id".to_owned(),
             actual: "none".to_owned(),
-        })?;
-        Ok(json!({ "id": id, "content": token, "special": true, "normalized": false,
-            "single_word": false, "lstrip": false, "rstrip": false }))
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What the `tokenizer.json` says that transformers would write for these two files.
+fn description(vocab: Vec<(String, u32)>, merges: Vec<(String, String)>) -> Description {
+    let mark = |content: &str| AddedToken::from(content, true);
+    let regex = |regex: &str| Some(Pattern::Regex(regex.to_owned()));
+    let replace =
+        Step { pattern: regex(r"\s+"), content: Some(" ".to_owned()), ..Step::new("Replace") };
+    let split = Step {
+        pattern: regex(WORDS),
+        behavior: Some(SplitDelimiterBehavior::Removed),
+        invert: Some(true),
+        ..Step::new("Split")
     };
-    Ok(json!({
-        "version": "1.0",
-        "added_tokens": [mark(START)?, mark(END)?],
-        "normalizer": { "type": "Sequence", "normalizers": [
-            { "type": "NFC" },
-            { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
-            { "type": "Lowercase" },
-        ] },
-        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
-            { "type": "Split", "pattern": { "Regex": WORDS }, "behavior": "Removed", "invert": true },
-            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                "use_regex": true },
-        ] },
-        "model": { "type": "BPE", "unk_token": END, "end_of_word_suffix": "</w>",
-            "vocab": vocab, "merges": merges },
-    }))
+    let bytes = Step { add_prefix_space: Some(false), ..Step::new("ByteLevel") };
+    let sequence = |steps| Part { normalizers: Some(Few(steps)), ..Step::new("Sequence") };
+    Description {
+        added_tokens: Added(vec![mark(START), mark(END)]),
+        normalizer: Some(sequence(vec![Step::new("NFC"), replace, Step::new("Lowercase")])),
+        pre_tokenizer: Some(sequence(vec![split, bytes])),
+        model: Model {
+            unk_token: Some(END.to_owned()),
+            end_of_word_suffix: Some("</w>".to_owned()),
+            ..Model::bpe(vocab, merges)
+        },
+    }
 }

@@ -3,9 +3,13 @@
 //! Both run on the `tokenizers` crate without its template, padding and truncation: those are
 //! `frame`, so that a prompt's lost end can be counted and reported.
 
+mod build;
 mod character_map;
 mod clip;
+mod description;
+mod lists;
 mod patterns;
+mod steps;
 mod t5;
 
 use std::panic::AssertUnwindSafe;
@@ -13,12 +17,12 @@ use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde_json::Value;
-use tokenizers::ModelWrapper;
 use tokenizers::Tokenizer;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::json_error;
+use crate::model::tokenizer::description::Description;
 
 pub use clip::ClipTokenizer;
 pub use t5::T5Tokenizer;
@@ -42,41 +46,36 @@ struct Vocabulary {
 
 impl Vocabulary {
     /// `kind` is the model type that the encoder was trained with, as `tokenizer.json` names it.
-    fn new(tokenizer: Tokenizer, path: &Path, kind: &'static str) -> Result<Self> {
-        let found = match tokenizer.get_model() {
-            ModelWrapper::BPE(_) => "BPE",
-            ModelWrapper::Unigram(_) => "Unigram",
-            ModelWrapper::WordPiece(_) => "WordPiece",
-            ModelWrapper::WordLevel(_) => "WordLevel",
-        };
+    fn new(
+        description: Description,
+        path: &Path,
+        kind: &'static str,
+        fail: impl Fn(String) -> Error,
+    ) -> Result<Self> {
+        let found = build::kind(&description.model);
         if found != kind {
             return Err(Error::Config {
                 path: path.to_owned(),
                 field: "model.type".to_owned(),
                 expected: kind.to_owned(),
-                actual: found.to_owned(),
+                actual: found,
             });
         }
-        let Some(largest_id) = tokenizer.get_vocab(true).into_values().max() else {
-            let reason = "expected a vocabulary, found no token".to_owned();
-            return Err(Error::Format { path: path.to_owned(), reason });
+        let (tokenizer, largest_id) = guarded(|| build::build(description)).map_err(&fail)?;
+        let Some(largest_id) = largest_id else {
+            return Err(fail("expected a vocabulary, found no token".to_owned()));
         };
         Ok(Self { tokenizer, path: path.to_owned(), largest_id })
     }
 
     /// Reads the parts of a `tokenizer.json` that turn text into ids.
     fn from_json(json: &[u8], path: &Path, kind: &'static str) -> Result<Self> {
-        let fail = |reason| Error::Format { path: path.to_owned(), reason };
-        let mut description: Value = serde_json::from_slice(json)
-            .map_err(|error| fail(format!("expected a `tokenizer.json`: {error}")))?;
-        if let Some(parts) = description.as_object_mut() {
-            for unused in ["decoder", "padding", "post_processor", "truncation"] {
-                parts.remove(unused);
-            }
-        }
-        let tokenizer = parse(description)
-            .map_err(|error| fail(format!("expected a `tokenizer.json`: {error}")))?;
-        Self::new(tokenizer, path, kind)
+        let fail = |reason: String| {
+            let reason = format!("expected a `tokenizer.json`: {reason}");
+            Error::Format { path: path.to_owned(), reason }
+        };
+        let description = serde_json::from_slice(json).map_err(|error| fail(json_error(&error)))?;
+        Self::new(description, path, kind, fail)
     }
 
     /// The id of a token that the encoder cannot do without.
@@ -98,13 +97,6 @@ impl Vocabulary {
         })?;
         Ok(encoding.get_ids().to_vec())
     }
-}
-
-fn parse(description: Value) -> std::result::Result<Tokenizer, String> {
-    character_map::check(&description["normalizer"])?;
-    patterns::check(&description["normalizer"])?;
-    patterns::check(&description["pre_tokenizer"])?;
-    guarded(|| serde_json::from_value(description).map_err(|error| error.to_string()))
 }
 
 /// The crate trusts its files. Where it is known to panic over one, the file is refused before; what is
