@@ -1,7 +1,7 @@
 //! The targets of `fuzz/` over the corpus kept there, as it is and with a bounded number of changes.
 
 #[path = "../../fuzz/targets.rs"]
-mod targets;
+pub(crate) mod targets;
 
 use std::path::Path;
 use std::time::Duration;

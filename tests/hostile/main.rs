@@ -9,6 +9,7 @@ mod cut;
 mod data;
 mod demo;
 mod fuzz;
+mod grown;
 mod memory;
 mod mutations;
 mod random;
