@@ -35,8 +35,10 @@ impl LostPage {
     }
 }
 
-/// From now on a page of a mapped file that cannot be read ends the process with what `report` says, at once.
-/// Other causes of SIGBUS end it as before. Does nothing on systems other than Linux.
+/// From now on a page of a mapped file that cannot be read ends the process with what `report` says, at once:
+/// by `_exit`, so nothing that waits for a usual exit is run or written. Other causes of SIGBUS end it as by
+/// default. A handler of SIGBUS that the program had is replaced; of several calls the first one counts. Does
+/// nothing on systems other than Linux.
 pub fn tell_of_cut_files(report: Report) {
     #[cfg(target_os = "linux")]
     linux::install(report);
@@ -46,7 +48,9 @@ pub fn tell_of_cut_files(report: Report) {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::ffi::OsStr;
     use std::mem::MaybeUninit;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicBool;
@@ -80,7 +84,11 @@ mod linux {
         // SAFETY: with SA_SIGINFO the system gives a valid pointer to what it says of the signal.
         let info = unsafe { &*info };
         if info.si_code <= 0 {
-            return as_before();
+            // Sent, by another process say: no read comes again that would raise it.
+            as_before();
+            // SAFETY: raising a signal has no conditions; this one is delivered when the handler ends.
+            unsafe { libc::raise(libc::SIGBUS) };
+            return;
         }
         // SAFETY: a SIGBUS with a code above 0 has an address.
         let address = unsafe { info.si_addr() } as usize;
@@ -104,25 +112,28 @@ mod linux {
     fn page_at(address: usize) -> Option<LostPage> {
         #[expect(
             clippy::disallowed_methods,
-            reason = "files::read_text gives an error that nobody sees"
+            reason = "files::read_text asks for UTF-8, which paths need not be"
         )]
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        let (path, at) = maps.lines().find_map(|line| mapped_at(line, address))?;
+        let maps = std::fs::read("/proc/self/maps").ok()?;
+        let mut lines = maps.split(|byte| *byte == b'\n');
+        let (path, at) = lines.find_map(|line| mapped_at(line, address))?;
         let length = std::fs::metadata(&path).ok().map(|found| found.len());
         Some(LostPage { path, at, length })
     }
 
     /// The file of a line, and the place in it, if the line's range holds `address`:
     /// `7f0c1000-7f0c3000 r--p 00002000 08:01 131 /a/b c`.
-    fn mapped_at(line: &str, address: usize) -> Option<(PathBuf, u64)> {
-        let mut words = line.splitn(6, ' ');
-        let (start, end) = words.next()?.split_once('-')?;
+    fn mapped_at(line: &[u8], address: usize) -> Option<(PathBuf, u64)> {
+        let mut words = line.splitn(6, |byte| *byte == b' ');
+        let mut next = || std::str::from_utf8(words.next()?).ok();
+        let (start, end) = next()?.split_once('-')?;
         let [start, end] = [start, end].map(|number| usize::from_str_radix(number, 16));
         let (start, end) = (start.ok()?, end.ok()?);
-        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-        let path = words.nth(2)?.trim_start();
-        let inside = (start..end).contains(&address) && path.starts_with('/');
-        inside.then(|| (PathBuf::from(path), offset + (address - start) as u64))
+        let _access = next()?;
+        let offset = u64::from_str_radix(next()?, 16).ok()?;
+        let path = words.nth(2)?.trim_ascii_start();
+        let inside = (start..end).contains(&address) && path.starts_with(b"/");
+        inside.then(|| (PathBuf::from(OsStr::from_bytes(path)), offset + (address - start) as u64))
     }
 
     #[cfg(test)]
@@ -131,16 +142,19 @@ mod linux {
 
         #[test]
         fn a_line_tells_file_and_place() {
-            let line = "7f0c1000-7f0c3000 r--p 00002000 08:01 131      /a/b c.safetensors";
+            let line = b"7f0c1000-7f0c3000 r--p 00002000 08:01 131      /a/b c.safetensors";
             let found = mapped_at(line, 0x7f0c_1234).unwrap();
             assert_eq!(found, (PathBuf::from("/a/b c.safetensors"), 0x2234));
+            let latin1 = b"7f0c1000-7f0c3000 r--p 00002000 08:01 131      /a/\xe9";
+            let (path, _) = mapped_at(latin1, 0x7f0c_1234).unwrap();
+            assert_eq!(path.as_os_str().as_bytes(), b"/a/\xe9");
             assert!(mapped_at(line, 0x7f0c_3000).is_none());
             for other in [
                 "7f0c1000-7f0c3000 rw-p 00000000 00:00 0",
                 "7f0c1000-7f0c3000 rw-p 00000000 00:00 0 [heap]",
                 "",
             ] {
-                assert!(mapped_at(other, 0x7f0c_1234).is_none(), "{other}");
+                assert!(mapped_at(other.as_bytes(), 0x7f0c_1234).is_none(), "{other}");
             }
         }
     }

@@ -49,38 +49,78 @@ fn the_library_asks_whether_a_file_is_whole() {
     }
 }
 
-/// Not a test of its own: what [`a_lost_page_ends_the_process_with_words`] runs in another process.
-#[test]
-fn reads_a_lost_page() {
-    let Some(path) = std::env::var_os("FLUX_RT_CUT_TEST_FILE") else { return };
+fn tell() {
     files::tell_of_cut_files(|page| {
         eprintln!("told: {}", page.reason());
         3
     });
+}
+
+/// Not a test of its own: what [`a_lost_page_ends_the_process_with_words`] runs in another process.
+#[test]
+fn reads_a_lost_page() {
+    let Some(path) = std::env::var_os("FLUX_RT_CUT_TEST_FILE") else { return };
+    tell();
     let bytes = files::map(Path::new(&path)).unwrap();
     cut(Path::new(&path), 5000);
     let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
     panic!("read {sum}");
 }
 
+/// Runs one of the tests here in a process of its own, with the file that it is about.
+#[cfg(target_os = "linux")]
+fn run(test: &str, path: &Path) -> Output {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).env("FLUX_RT_CUT_TEST_FILE", path);
+    child.output().unwrap()
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lost_page_ends_the_process_with_words() {
+    use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a file");
-    files::write_atomic(&path, &[1; 20_000]).unwrap();
+    // A path need not be UTF-8.
+    for name in [b"a file".as_slice(), b"caf\xe9"] {
+        let path = folder.path().join(std::ffi::OsStr::from_bytes(name));
+        files::write_atomic(&path, &[1; 20_000]).unwrap();
+        let output = run("cut::reads_a_lost_page", &path);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let told = format!(
+            "told: {}: cut while it was read: expected at least 8193 bytes, found 5000",
+            path.display()
+        );
+        assert!(stderr.contains(&told), "{stderr}");
+    }
+}
+
+/// Not a test of its own: what [`a_signal_that_was_sent_ends_the_process`] runs in another process.
+#[cfg(target_os = "linux")]
+#[test]
+fn waits_for_a_signal() {
+    let Some(path) = std::env::var_os("FLUX_RT_CUT_TEST_FILE") else { return };
+    tell();
+    files::write_atomic(Path::new(&path), b"ready").unwrap();
+    thread::sleep(Duration::from_secs(20));
+    panic!("outlived the signal");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_sent_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ready");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "cut::reads_a_lost_page", "--nocapture"])
-        .env("FLUX_RT_CUT_TEST_FILE", &path);
-    let output = child.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let told = format!(
-        "told: {}: cut while it was read: expected at least 8193 bytes, found 5000",
-        path.display()
-    );
-    assert!(stderr.contains(&told), "{stderr}");
+    child.args(["--exact", "cut::waits_for_a_signal"]).env("FLUX_RT_CUT_TEST_FILE", &path);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !path.exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let number = child.id().to_string();
+    assert!(Command::new("kill").args(["-BUS", &number]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().signal(), Some(7), "SIGBUS, as without a handler");
 }
 
 fn start(demo: &Demo) -> Child {
