@@ -3,6 +3,7 @@
 
 mod check;
 mod fields;
+mod limits;
 
 pub(crate) use fields::Fields;
 

@@ -142,6 +142,11 @@ fn what_is_not_supported_is_refused() {
         (FILES[1], "latents_mean", json!([0.0])),
         (FILES[1], "shift_factor", json!(null)),
         (FILES[1], "scaling_factor", json!(0.0)),
+        // A number above 0 that is none as f32, and one whose inverse is none.
+        (FILES[1], "scaling_factor", json!(1e-300)),
+        (FILES[1], "scaling_factor", json!(1e-40)),
+        (FILES[2], "layer_norm_eps", json!(1e-50)),
+        (FILES[3], "layer_norm_epsilon", json!(1e-50)),
         (FILES[1], "shift_factor", json!(1e300)),
         (FILES[1], "block_out_channels", json!([8, 8, 8, 12])),
         (FILES[1], "block_out_channels", json!([])),

@@ -8,6 +8,7 @@ mod configs;
 mod damage;
 #[path = "../common/data.rs"]
 mod data;
+mod encoders;
 mod folders;
 mod fp8;
 mod single_files;

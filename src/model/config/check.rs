@@ -12,15 +12,16 @@ use crate::model::config::FluxConfig;
 use crate::model::config::SchedulerConfig;
 use crate::model::config::T5Config;
 use crate::model::config::VaeConfig;
+use crate::model::config::limits::MAX_LAYERS;
+use crate::model::config::limits::MAX_LEVELS;
+use crate::model::config::limits::MAX_ROWS;
+use crate::model::config::limits::MAX_WIDTH;
+use crate::model::config::limits::MIN_BUCKETS;
 
-/// No FLUX.1 model comes near; larger numbers are damage.
-const MAX_WIDTH: usize = 65_536;
-const MAX_LAYERS: usize = 1_024;
-const MAX_ROWS: usize = 1 << 24;
 /// Of what is added to a variance; FLUX.1 has 1e-5 and 1e-6.
-const MAX_EPS: f64 = 1.0;
+const EPS: [f32; 2] = [1e-12, 1.0];
 /// Of latents and of a static shift; FLUX.1 has 0.36, 0.12, 1 and 3.
-const MAX_FACTOR: f64 = 1_000.0;
+const FACTOR: [f32; 2] = [1e-3, 1_000.0];
 
 impl FluxConfig {
     /// Reads and checks `transformer/config.json`.
@@ -48,10 +49,7 @@ impl FluxConfig {
             _ => fields.parse()?,
         };
         let head = config.attention_head_dim;
-        if config.hidden_size() > MAX_WIDTH {
-            let expected = format!("at most {MAX_WIDTH} / attention_head_dim ({head})");
-            return fields.refuse("num_attention_heads", expected);
-        }
+        config.expect_sound(file.path())?;
         let sum =
             config.axes_dims_rope.iter().try_fold(0_usize, |sum, axis| sum.checked_add(*axis));
         let usable = config.axes_dims_rope.iter().all(|axis| *axis > 0 && axis.is_multiple_of(2));
@@ -81,8 +79,8 @@ impl VaeConfig {
         fields.sizes(&["latent_channels", "norm_num_groups"], 1..=MAX_WIDTH)?;
         fields.sizes(&["layers_per_block"], 1..=MAX_LAYERS)?;
         fields.sizes(&["sample_size"], 1..=MAX_WIDTH)?;
-        fields.positive(&["scaling_factor"], MAX_FACTOR)?;
-        fields.numbers(&["shift_factor"], MAX_FACTOR)?;
+        fields.positive(&["scaling_factor"], FACTOR)?;
+        fields.numbers(&["shift_factor"], f64::from(FACTOR[1]))?;
         for (field, value) in
             [("in_channels", json!(3)), ("out_channels", json!(3)), ("act_fn", json!("silu"))]
         {
@@ -92,7 +90,8 @@ impl VaeConfig {
         fields.only("use_post_quant_conv", &json!(false))?;
         fields.absent(&["latents_mean", "latents_std"])?;
         let channels = fields.get("block_out_channels").and_then(Value::as_array);
-        let Some(channels) = channels.filter(|channels| (1..=8).contains(&channels.len())) else {
+        let Some(channels) = channels.filter(|channels| (1..=MAX_LEVELS).contains(&channels.len()))
+        else {
             return fields.refuse("block_out_channels", "1 to 8 numbers of channels");
         };
         let levels = channels.len();
@@ -107,7 +106,9 @@ impl VaeConfig {
             let expected = format!("multiples of norm_num_groups ({groups}) up to {MAX_WIDTH}");
             return fields.refuse("block_out_channels", expected);
         }
-        fields.parse()
+        let config: Self = fields.parse()?;
+        config.expect_sound(file.path())?;
+        Ok(config)
     }
 }
 
@@ -126,13 +127,10 @@ impl ClipConfig {
         fields.sizes(&["num_hidden_layers"], 1..=MAX_LAYERS)?;
         fields.sizes(&["eos_token_id"], 0..=MAX_ROWS)?;
         if fields.get("layer_norm_eps").is_some() {
-            fields.positive(&["layer_norm_eps"], MAX_EPS)?;
+            fields.positive(&["layer_norm_eps"], EPS)?;
         }
         let config: Self = fields.parse()?;
-        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-            let expected = format!("a divisor of hidden_size ({})", config.hidden_size);
-            return fields.refuse("num_attention_heads", expected);
-        }
+        config.expect_sound(file.path())?;
         Ok(config)
     }
 }
@@ -152,22 +150,13 @@ impl T5Config {
         fields.sizes(&["vocab_size"], 1..=MAX_ROWS)?;
         fields.sizes(&["d_model", "d_kv", "num_heads", "d_ff"], 1..=MAX_WIDTH)?;
         fields.sizes(&["num_layers"], 1..=MAX_LAYERS)?;
-        // Half the buckets are for each direction, half of those for exact distances.
-        fields.sizes(&["relative_attention_num_buckets"], 4..=MAX_WIDTH)?;
-        fields.positive(&["layer_norm_epsilon"], MAX_EPS)?;
+        fields.sizes(&["relative_attention_num_buckets"], MIN_BUCKETS..=MAX_WIDTH)?;
+        fields.positive(&["layer_norm_epsilon"], EPS)?;
         if fields.get("relative_attention_max_distance").is_some() {
             fields.sizes(&["relative_attention_max_distance"], 1..=MAX_ROWS)?;
         }
         let config: Self = fields.parse()?;
-        if config.num_heads * config.d_kv > MAX_WIDTH {
-            return fields
-                .refuse("num_heads", format!("at most {MAX_WIDTH} / d_kv ({})", config.d_kv));
-        }
-        let exact = config.relative_attention_num_buckets / 4;
-        if config.relative_attention_max_distance <= exact {
-            let expected = format!("more than a quarter of the buckets ({exact})");
-            return fields.refuse("relative_attention_max_distance", expected);
-        }
+        config.expect_sound(file.path())?;
         Ok(config)
     }
 }
@@ -184,7 +173,7 @@ impl SchedulerConfig {
         let fields = Fields::read(file)?;
         fields.only("_class_name", &json!("FlowMatchEulerDiscreteScheduler"))?;
         fields.sizes(&["num_train_timesteps"], 1..=MAX_ROWS)?;
-        fields.positive(&["shift"], MAX_FACTOR)?;
+        fields.positive(&["shift"], FACTOR)?;
         if fields.get("use_dynamic_shifting").and_then(Value::as_bool).is_none() {
             return fields.refuse("use_dynamic_shifting", "true or false");
         }

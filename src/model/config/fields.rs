@@ -70,10 +70,12 @@ impl Fields {
         self.numbers_that(|value| value.abs() <= most, &expected, fields)
     }
 
-    /// Every one of `fields` must be there and be a number above 0 and at most `most`.
-    pub(super) fn positive(&self, fields: &[&str], most: f64) -> Result<()> {
-        let expected = format!("a number above 0, up to {most}");
-        self.numbers_that(|value| value > 0.0 && value <= most, &expected, fields)
+    /// Every one of `fields` must be there and be a number from `least` to `most` once it is an f32: so small
+    /// that it becomes 0 there it would be divided by.
+    pub(super) fn positive(&self, fields: &[&str], [least, most]: [f32; 2]) -> Result<()> {
+        #[expect(clippy::cast_possible_truncation, reason = "what the narrowed value is, is asked")]
+        let fits = |value: f64| (least..=most).contains(&(value as f32));
+        self.numbers_that(fits, &format!("a number from {least:e} to {most}"), fields)
     }
 
     fn numbers_that(

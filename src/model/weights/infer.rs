@@ -31,7 +31,7 @@ impl FluxConfig {
     ///
     /// # Errors
     /// [`Error::Weight`] if a tensor is missing that tells a size, or if the head size is not 128:
-    /// then shapes do not tell how it is divided among the axes.
+    /// then shapes do not tell how it is divided among the axes; [`Error::Config`] for sizes that no model has.
     pub fn infer(reader: &Reader<'_>) -> Result<Self> {
         let [hidden, in_channels] = reader.dims("x_embedder.weight")?;
         let [_, joint_attention_dim] = reader.dims("context_embedder.weight")?;
@@ -48,7 +48,7 @@ impl FluxConfig {
             let (file, actual) = (reader.path().into(), format!("{head} of {hidden}"));
             return Err(Error::Weight { file, tensor: norm.into(), expected, actual });
         }
-        Ok(Self {
+        let config = Self {
             in_channels,
             out_channels: Some(out_channels),
             num_layers: reader.count("transformer_blocks."),
@@ -61,7 +61,9 @@ impl FluxConfig {
                 .shape("time_text_embed.guidance_embedder.linear_1.bias")
                 .is_some(),
             axes_dims_rope,
-        })
+        };
+        config.expect_sound(reader.path())?;
+        Ok(config)
     }
 }
 
@@ -69,7 +71,7 @@ impl VaeConfig {
     /// The config of a VAE without `config.json`.
     ///
     /// # Errors
-    /// [`Error::Weight`] if a tensor is missing that tells a size.
+    /// [`Error::Weight`] if a tensor is missing that tells a size; [`Error::Config`] for sizes that no model has.
     pub fn infer(reader: &Reader<'_>) -> Result<Self> {
         const GROUPS: usize = 32;
         let [_, latent_channels, _, _] = reader.dims("decoder.conv_in.weight")?;
@@ -87,7 +89,7 @@ impl VaeConfig {
             let expected = format!("channels in {GROUPS} groups, since there is no config.json");
             return Err(Error::Weight { file, tensor, expected, actual: format!("{odd}") });
         }
-        Ok(Self {
+        let config = Self {
             latent_channels,
             block_out_channels,
             layers_per_block: reader.count("encoder.down_blocks.0.resnets."),
@@ -98,7 +100,9 @@ impl VaeConfig {
             sample_size: 1024,
             scaling_factor: 0.3611,
             shift_factor: 0.1159,
-        })
+        };
+        config.expect_sound(reader.path())?;
+        Ok(config)
     }
 }
 
@@ -106,7 +110,7 @@ impl ClipConfig {
     /// The config of a CLIP text encoder without `config.json`.
     ///
     /// # Errors
-    /// [`Error::Weight`] if a tensor is missing that tells a size.
+    /// [`Error::Weight`] if a tensor is missing that tells a size; [`Error::Config`] for sizes that no model has.
     pub fn infer(reader: &Reader<'_>) -> Result<Self> {
         const HEAD_SIZE: usize = 64;
         let [vocab_size, hidden_size] = reader.dims("embeddings.token_embedding.weight")?;
@@ -118,7 +122,7 @@ impl ClipConfig {
                 format!("columns in heads of {HEAD_SIZE}, since there is no config.json");
             return Err(Error::Weight { file, tensor, expected, actual: format!("{hidden_size}") });
         }
-        Ok(Self {
+        let config = Self {
             vocab_size,
             hidden_size,
             intermediate_size,
@@ -127,7 +131,9 @@ impl ClipConfig {
             max_position_embeddings,
             layer_norm_eps: 1e-5,
             eos_token_id: 2,
-        })
+        };
+        config.expect_sound(reader.path())?;
+        Ok(config)
     }
 }
 
@@ -135,7 +141,7 @@ impl T5Config {
     /// The config of a T5 encoder without `config.json`.
     ///
     /// # Errors
-    /// [`Error::Weight`] if a tensor is missing that tells a size.
+    /// [`Error::Weight`] if a tensor is missing that tells a size; [`Error::Config`] for sizes that no model has.
     pub fn infer(reader: &Reader<'_>) -> Result<Self> {
         let first = "encoder.block.0.layer";
         let [vocab_size, d_model] = reader.dims("shared.weight")?;
@@ -143,7 +149,7 @@ impl T5Config {
         let [relative_attention_num_buckets, num_heads] = reader.dims(&bias)?;
         let [inner, _] = reader.dims(&format!("{first}.0.SelfAttention.q.weight"))?;
         let [d_ff, _] = reader.dims(&format!("{first}.1.DenseReluDense.wi_0.weight"))?;
-        Ok(Self {
+        let config = Self {
             vocab_size,
             d_model,
             d_kv: inner / num_heads,
@@ -153,6 +159,8 @@ impl T5Config {
             layer_norm_epsilon: 1e-6,
             relative_attention_num_buckets,
             relative_attention_max_distance: 128,
-        })
+        };
+        config.expect_sound(reader.path())?;
+        Ok(config)
     }
 }

@@ -104,8 +104,11 @@ impl Component {
     /// Tensors that checkpoints carry and nobody needs.
     fn ignores(self, name: &str) -> bool {
         let ignored = ["logit_scale", "text_projection.weight", "position_ids"];
+        // The other half of a whole CLIP, which looks at pictures.
+        let seeing = name.starts_with("vision_model.") || name == "visual_projection.weight";
         matches!(self, Self::TextEncoder | Self::TextEncoder2)
             && ignored.iter().any(|end| name == *end || name.ends_with(&format!(".{end}")))
+            || self == Self::TextEncoder && seeing
     }
 
     /// The diffusers tensors that lie in the stored tensor `name` (without its prefix).
