@@ -246,3 +246,14 @@ proptest! {
         prop_assert!(Case::new().open(&bytes).is_err());
     }
 }
+
+#[test]
+fn long_texts_are_not_quoted_whole() {
+    let dtype = "F".repeat(1 << 20);
+    let header = json!({ "a": { "dtype": dtype, "shape": [1], "data_offsets": [0, 4] } });
+    let message = Case::new().header(&header, &[0; 4]);
+    assert!(message.contains("found FFFF") && message.len() < 1_000, "{} bytes", message.len());
+    let header = json!({ "a": "x".repeat(1 << 20) });
+    let message = Case::new().header(&header, &[]);
+    assert!(message.contains("not valid") && message.len() < 1_000, "{} bytes", message.len());
+}

@@ -128,8 +128,16 @@ impl ComponentFiles {
         let checkpoint = self.open()?;
         let biases = self.width_biases().as_ref().map(WidthBiases::open).transpose()?;
         let fp8 = self.beside(stored_fp8::FILE).as_ref().map(StoredFp8::open).transpose()?;
-        let mut reader =
-            Reader::new(&checkpoint, self.component)?.prepared(biases.as_ref(), fp8.as_ref());
+        let reader = Reader::new(&checkpoint, self.component)?;
+        let blocks =
+            ["transformer_blocks.", "single_transformer_blocks."].map(|name| reader.count(name));
+        if let Some(biases) = &biases {
+            biases.expect_no_more(blocks[0], blocks[1])?;
+        }
+        if let Some(fp8) = &fp8 {
+            fp8.expect_no_more(blocks[0], blocks[1])?;
+        }
+        let mut reader = reader.prepared(biases.as_ref(), fp8.as_ref());
         let config = config.map_or_else(|| infer(&reader), Ok)?;
         load(&mut reader, config)
     }

@@ -98,6 +98,18 @@ impl Checkpoint {
         }
     }
 
+    /// Fails if there is a tensor that `is_known` does not know.
+    pub(crate) fn expect_only(&self, is_known: impl Fn(&str) -> bool) -> Result<()> {
+        match self.names().find(|name| !is_known(name)) {
+            Some(name) => {
+                let found = self.stored(name).map(|tensor| format!("{:?}", tensor.shape));
+                let expected = "no such tensor in a file of this kind, for this transformer";
+                Err(self.error(name, expected, found.unwrap_or_default()))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The file or folder that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -143,16 +155,20 @@ impl Checkpoint {
         texts.filter_map(|(path, text)| Some((path, text?.as_str())))
     }
 
-    /// An error about a tensor, naming the file that holds it, or all if none does.
+    /// An error about a tensor, naming the file that holds it, or all if none of several does.
     pub(crate) fn error(
         &self,
         tensor: &str,
         expected: impl Into<String>,
         actual: impl Into<String>,
     ) -> Error {
-        let file = self.file_of(tensor).map_or(self.path.as_path(), File::path).into();
+        let only = match self.shards.as_slice() {
+            [only] => Some(&only.file),
+            _ => None,
+        };
+        let file = self.file_of(tensor).or(only).map_or(self.path.as_path(), File::path);
         Error::Weight {
-            file,
+            file: file.into(),
             tensor: tensor.into(),
             expected: expected.into(),
             actual: actual.into(),

@@ -1,6 +1,8 @@
 //! A prepared transformer's `e4m3.safetensors`: block layers as they are multiplied in e4m3, fused, with
 //! their scales and the units of what goes between them, so that loading converts nothing.
 
+use std::collections::HashSet;
+
 use safetensors::Dtype;
 
 use crate::device::Device;
@@ -66,12 +68,36 @@ impl StoredFp8 {
         Ok(bytes)
     }
 
+    /// Numbers that others are multiplied or divided by.
     fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let bytes = self.bytes(name, Dtype::F32, &[len])?;
         let floats = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-        let floats = floats.collect();
+        let floats: Vec<f32> = floats.collect();
         self.checkpoint.expect_whole()?;
-        Ok(floats)
+        match floats.iter().find(|float| !float.is_normal() || **float < 0.0) {
+            Some(float) => {
+                let expected = "numbers above 0 that are finite";
+                Err(self.checkpoint.error(name, expected, float.to_string()))
+            }
+            None => Ok(floats),
+        }
+    }
+
+    /// Fails if there is a tensor that no block of such a transformer has.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`].
+    pub fn expect_no_more(&self, double_blocks: usize, single_blocks: usize) -> Result<()> {
+        let double =
+            (0..double_blocks).flat_map(|block| DOUBLE.map(|name| double_layer(block, name)));
+        let single =
+            (0..single_blocks).flat_map(|block| SINGLE.map(|name| single_layer(block, name)));
+        let layers = double.chain(single).flat_map(|layer| [values(&layer), scales(&layer)]);
+        let blocks = (0..double_blocks + single_blocks)
+            .flat_map(|block| unit_names(block, double_blocks))
+            .map(|reader| units(&reader));
+        let known: HashSet<String> = layers.chain(blocks).collect();
+        self.checkpoint.expect_only(|name| known.contains(name))
     }
 
     /// Checks that a layer is there.
@@ -80,7 +106,7 @@ impl StoredFp8 {
     /// [`crate::Error::Weight`].
     pub(super) fn check(&self, layer: &str, [n, k]: [usize; 2]) -> Result<()> {
         self.bytes(&values(layer), Dtype::F8_E4M3, &[n, k])?;
-        self.bytes(&scales(layer), Dtype::F32, &[n]).map(|_| ())
+        self.floats(&scales(layer), n).map(|_| ())
     }
 
     /// A layer's weight on `device`.
@@ -133,32 +159,83 @@ pub fn unit_names(block: usize, double_blocks: usize) -> [String; 2] {
     ["v", "mlp"].map(|part| format!("{prefix}.{part}"))
 }
 
+/// Layers of a double block; q, k and v by q.
+const DOUBLE: [&str; 8] = [
+    "attn.to_q",
+    "attn.to_out.0",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "attn.add_q_proj",
+    "attn.to_add_out",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+];
+/// Layers of a single block; what is fused with q by q.
+const SINGLE: [&str; 2] = ["attn.to_q", "proj_out"];
+
+fn double_layer(block: usize, name: &str) -> String {
+    format!("transformer_blocks.{block}.{name}")
+}
+
+fn single_layer(block: usize, name: &str) -> String {
+    format!("single_transformer_blocks.{block}.{name}")
+}
+
 /// All blocks of a transformer.
 #[must_use]
 pub fn blocks(weights: &FluxWeights) -> Vec<StoredBlock<'_>> {
     let double_blocks = weights.double.len();
     let double = weights.double.iter().enumerate().map(|(block, of)| {
-        let name = |name: &str| format!("transformer_blocks.{block}.{name}");
-        let layers = vec![
-            (name("attn.to_q"), &of.img.qkv),
-            (name("attn.to_out.0"), &of.img.out),
-            (name("ff.net.0.proj"), &of.img.mlp_up),
-            (name("ff.net.2"), &of.img.mlp_down),
-            (name("attn.add_q_proj"), &of.txt.qkv),
-            (name("attn.to_add_out"), &of.txt.out),
-            (name("ff_context.net.0.proj"), &of.txt.mlp_up),
-            (name("ff_context.net.2"), &of.txt.mlp_down),
-        ];
+        let layers = [&of.img, &of.txt].map(|of| [&of.qkv, &of.out, &of.mlp_up, &of.mlp_down]);
+        let names = DOUBLE.map(|name| double_layer(block, name));
+        let layers = names.into_iter().zip(layers.into_iter().flatten()).collect();
         StoredBlock { layers, units: unit_names(block, double_blocks), of: &of.units }
     });
     let single = weights.single.iter().enumerate().map(|(block, of)| {
-        let name = |name: &str| format!("single_transformer_blocks.{block}.{name}");
-        let layers = vec![(name("attn.to_q"), &of.linear1), (name("proj_out"), &of.linear2)];
-        StoredBlock {
-            layers,
-            units: unit_names(double_blocks + block, double_blocks),
-            of: &of.units,
-        }
+        let names = SINGLE.map(|name| single_layer(block, name));
+        let layers = names.into_iter().zip([&of.linear1, &of.linear2]).collect();
+        let units = unit_names(double_blocks + block, double_blocks);
+        StoredBlock { layers, units, of: &of.units }
     });
     double.chain(single).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+    use crate::files;
+
+    /// A layer of one output whose scale is this.
+    fn stored(name: &str, scale: f32) -> (tempfile::TempDir, StoredFp8) {
+        let folder = tempfile::tempdir().unwrap();
+        let scale = scale.to_le_bytes();
+        let view = TensorView::new(Dtype::F32, vec![1], &scale).unwrap();
+        let numbers = TensorView::new(Dtype::F8_E4M3, vec![1, 2], &[0x38, 0x38]).unwrap();
+        let file = safetensors::serialize([(scales(name), view), (values(name), numbers)], None);
+        let path = folder.path().join(FILE);
+        files::write_atomic(&path, &file.unwrap()).unwrap();
+        let stored = StoredFp8::open(&File::Disk(path)).unwrap();
+        (folder, stored)
+    }
+
+    #[test]
+    fn scales_are_above_0_and_finite() {
+        let layer = single_layer(0, "proj_out");
+        stored(&layer, 0.5).1.check(&layer, [1, 2]).unwrap();
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40] {
+            let error = stored(&layer, scale).1.check(&layer, [1, 2]).unwrap_err().to_string();
+            assert!(error.contains(&scales(&layer)) && error.contains("above 0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn layers_of_no_block_are_refused() {
+        let layer = single_layer(1, "proj_out");
+        let (_folder, stored) = stored(&layer, 1.0);
+        stored.expect_no_more(0, 2).unwrap();
+        let error = stored.expect_no_more(9, 1).unwrap_err().to_string();
+        assert!(error.contains(&layer) && error.contains("no such tensor"), "{error}");
+    }
 }

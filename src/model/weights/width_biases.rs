@@ -1,6 +1,8 @@
 //! What a layer that leaves out some of its inputs adds to its bias, from a prepared model's
 //! `widths.safetensors`: the mean, over calibration, of what those inputs would have added.
 
+use std::collections::HashSet;
+
 use crate::device::kept::Kept;
 use crate::error::Result;
 use crate::files::File;
@@ -37,6 +39,22 @@ impl WidthBiases {
     /// As [`Checkpoint::open`].
     pub fn open(file: &File) -> Result<Self> {
         Ok(Self { checkpoint: Checkpoint::open(file)? })
+    }
+
+    /// Fails if there is a table of a layer that such a transformer does not have.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`].
+    pub fn expect_no_more(&self, double_blocks: usize, single_blocks: usize) -> Result<()> {
+        const READING: [&str; 4] =
+            ["attn.to_add_out", "ff_context.net.2", "attn.to_out.0", "ff.net.2"];
+        let double = (0..double_blocks)
+            .flat_map(|block| READING.map(|name| format!("transformer_blocks.{block}.{name}")));
+        let single =
+            (0..single_blocks).map(|block| format!("single_transformer_blocks.{block}.proj_out"));
+        let tables = double.chain(single).flat_map(|layer| [by_heads(&layer), by_neurons(&layer)]);
+        let known: HashSet<String> = tables.collect();
+        self.checkpoint.expect_only(|name| known.contains(name))
     }
 
     /// What layer `layer`, of `outputs` outputs, of whose `inputs` inputs `kept` are left, adds to its
@@ -83,7 +101,11 @@ impl WidthBiases {
         for (sum, bytes) in sum.iter_mut().zip(row.as_chunks::<4>().0) {
             *sum += f32::from_le_bytes(*bytes);
         }
-        checkpoint.expect_whole()
+        checkpoint.expect_whole()?;
+        match sum.iter().find(|sum| !sum.is_finite()) {
+            Some(found) => Err(checkpoint.error(name, "finite numbers", found.to_string())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -118,6 +140,20 @@ mod tests {
         assert_eq!(of(kept(1, 256)), [1.0, 2.0]);
         assert_eq!(of(kept(2, 128)), [1.0, 2.0]);
         assert_eq!(of(kept(1, 128)), [2.0, 4.0]);
+    }
+
+    #[test]
+    fn tables_of_other_layers_and_infinite_ones_are_refused() {
+        let (_folder, biases) = tables(1);
+        let error = biases.expect_no_more(2, 2).unwrap_err().to_string();
+        assert!(error.contains("out.bias_by_heads") && error.contains("no such tensor"), "{error}");
+        let kept = Kept { parts: 1, of: 4, first: 2, rest: 256 };
+        let mut sum = [f32::MAX; 2];
+        biases.add(&mut sum, &by_heads("out"), [1, 2]).unwrap();
+        sum[0] = f32::INFINITY;
+        let error = biases.add(&mut sum, &by_heads("out"), [1, 2]).unwrap_err().to_string();
+        assert!(error.contains("finite numbers"), "{error}");
+        assert_eq!(biases.of("out", kept, [2, 4 + 256], 2).unwrap(), [1.0, 2.0]);
     }
 
     #[test]
