@@ -168,10 +168,10 @@ impl EngineBuilder {
         check_fit(&device, &files, &configs)?;
         let defaults = defaults(&device, &files, &configs)?;
         let expected = Settings::new(&self.expected, &defaults)?;
-        let mut modes: Vec<LoadedMode> = Vec::new();
+        let (mut modes, mut digest): (Vec<LoadedMode>, _) = (Vec::new(), None);
         for mode in [self.mode].into_iter().chain(self.more_modes) {
             if modes.iter().all(|loaded| loaded.mode != mode) {
-                let (plan, lowered) = plan(&mode, &device, &files, &configs.flux)?;
+                let (plan, lowered) = plan(&mode, &device, &files, &configs.flux, &mut digest)?;
                 modes.push(LoadedMode { mode, plan, lowered });
             }
         }

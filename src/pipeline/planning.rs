@@ -18,6 +18,9 @@ use crate::model::plan::Width;
 use crate::model::source::ModelFiles;
 use crate::pipeline::widths::has_widths;
 
+/// The transformer's digest, once a plan has asked for it: all of its weights are read for that.
+pub(super) type Digest = Option<Option<String>>;
+
 /// The plan of a mode as `device` runs it, the model's own where it has one, and the parts that it runs in
 /// bf16 though the plan says otherwise, for want of a kernel.
 ///
@@ -28,6 +31,7 @@ pub(super) fn plan(
     device: &Device,
     files: &ModelFiles,
     config: &FluxConfig,
+    digest: &mut Digest,
 ) -> Result<(Plan, Vec<&'static str>)> {
     let read = |file: File| Ok((file::read(&file, config)?, file.path().to_owned()));
     let own = match mode {
@@ -44,7 +48,7 @@ pub(super) fn plan(
     };
     let mut plan = match own {
         Some((plan, path)) => {
-            check_model(&plan, &path, files)?;
+            check_model(&plan, &path, files, digest)?;
             check_widths(&plan, &path, files)?;
             plan
         }
@@ -80,13 +84,16 @@ pub(super) fn offer(device: &Device, files: &ModelFiles, config: &FluxConfig) ->
 }
 
 /// Fails if the plan was made for another transformer: what it says of losses is not true of this one.
-fn check_model(plan: &Plan, path: &Path, files: &ModelFiles) -> Result<()> {
+fn check_model(plan: &Plan, path: &Path, files: &ModelFiles, digest: &mut Digest) -> Result<()> {
     let Some(expected) = &plan.model else { return Ok(()) };
-    let found = files.transformer_digest()?;
+    let found = match digest {
+        Some(known) => known,
+        None => digest.insert(files.transformer_digest()?),
+    };
     if found.as_ref() == Some(expected) {
         return Ok(());
     }
-    let found = found.unwrap_or_else(|| "a model without files".into());
+    let found = found.clone().unwrap_or_else(|| "a model without files".into());
     Err(Error::Config {
         path: path.to_owned(),
         field: "model".into(),
