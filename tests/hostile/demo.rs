@@ -80,7 +80,7 @@ pub(crate) fn draw(engine: &mut Engine) -> Result<RgbImage> {
         seed: 7,
         width: Some(32),
         height: Some(16),
-        steps: Some(1),
+        steps: Some(2),
         ..Request::default()
     };
     engine.generate(&request).map(|made| made.image)

@@ -13,7 +13,9 @@ use crate::random::Random;
 const VALUES: usize = 5;
 
 /// Fields whose values make another model, rather than none: none of them is refused but what is absurd.
-const SOUND: [(&str, &[&str]); 4] = [
+const SOUND: [(&str, &[&str]); 6] = [
+    ("base_shift", &["-1", "0"]),
+    ("max_shift", &["-1", "0"]),
     ("shift_factor", &["-1", "0"]),
     ("model_max_length", &["nothing", "null", "1e+30", "18446744073709551615", "4294967296"]),
     ("double", &["nothing", "[]"]),
