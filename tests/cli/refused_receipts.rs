@@ -42,7 +42,7 @@ fn pictures_of_others_are_refused() {
 fn damaged_and_newer_settings_are_refused() {
     let desk = Desk::new();
     let deep = format!(r#"{{"prompt":"x","plan":{}"#, "[".repeat(100_000));
-    let long = format!(r#"{{"prompt":"x","cache_record":{{"layout":"{}"}}}}"#, "x".repeat(1 << 20));
+    let long = format!(r#"{{"prompt":"x","cache_record":{{"layout":"{}"}}}}"#, "x".repeat(1 << 18));
     for (json, parts) in [
         ("{\"prompt\":", vec!["expected metadata in the text `flux-rt`"]),
         ("{}", vec!["missing field `prompt`"]),
