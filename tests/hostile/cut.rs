@@ -49,6 +49,7 @@ fn the_library_asks_whether_a_file_is_whole() {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "what the other process tells is read from there")]
 fn tell() {
     files::tell_of_cut_files(|page| {
         eprintln!("told: {}", page.reason());

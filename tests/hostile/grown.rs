@@ -47,7 +47,6 @@ fn words(count: usize, letters: usize) -> impl Iterator<Item = String> {
 /// Normalizers and pre-tokenizers that let texts grow, or take long to make.
 fn steps() -> Vec<Grown> {
     let t5 = || golden("dev/tokenizer_2/tokenizer.json");
-    let clip = || golden("schnell/tokenizer/tokenizer.json");
     let sequence = |steps: Vec<Value>| json!({ "type": "Sequence", "normalizers": steps });
     let replace = |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
     let doubled = replace(json!({ "String": "a" }), "aa");
