@@ -25,8 +25,8 @@ pub(crate) struct Encoded {
     pub(crate) dropped: [usize; 2],
 }
 
-/// What decides the states: CLIP's text, T5's text, T5's length.
-type Key = (String, String, usize);
+/// What decides the states: CLIP's text, T5's text, T5's length, and whether diffusers' roundings are repeated.
+type Key = (String, String, usize, bool);
 
 /// The states of the last few prompts.
 #[derive(Debug, Default)]
@@ -35,14 +35,17 @@ pub(crate) struct PromptCache {
 }
 
 impl PromptCache {
-    /// The states of a request's prompts, computed or remembered.
+    /// The states of a request's prompts, computed or remembered; those of mode `original` are others, since the
+    /// encoders round where diffusers does.
     pub(crate) fn encode(
         &mut self,
         components: &Components,
         settings: &Settings,
+        original: bool,
     ) -> Result<Arc<Encoded>> {
         let prompt_2 = settings.prompt_2.as_ref().unwrap_or(&settings.prompt);
-        let key = (settings.prompt.clone(), prompt_2.clone(), settings.max_sequence_length);
+        let length = settings.max_sequence_length;
+        let key = (settings.prompt.clone(), prompt_2.clone(), length, original);
         if let Some((_, encoded)) = self.entries.iter().find(|(other, _)| *other == key) {
             return Ok(Arc::clone(encoded));
         }
@@ -55,7 +58,7 @@ impl PromptCache {
     }
 }
 
-fn encode(components: &Components, (prompt, prompt_2, t5_length): &Key) -> Result<Encoded> {
+fn encode(components: &Components, (prompt, prompt_2, t5_length, _): &Key) -> Result<Encoded> {
     let clip_length = components.clip.config.max_position_embeddings;
     let clip_tokens = components.clip_tokenizer.encode(prompt, clip_length)?;
     let pooled = clip::encode(&components.device, &components.clip, &clip_tokens.ids)?;

@@ -234,7 +234,7 @@ impl Engine {
         self.sessions.make_room(device, &key(settings.max_sequence_length), &settings, need)?;
 
         let clock = begin(Phase::Encode, observer)?;
-        let encoded = self.prompts.encode(&self.components, &settings)?;
+        let encoded = self.prompts.encode(&self.components, &settings, original)?;
         device.synchronize()?;
         timings.encode_ms = milliseconds(clock);
 

@@ -3,6 +3,7 @@
 
 use crate::device::Act;
 use crate::device::Tensor;
+use crate::elastic::Mode;
 use crate::error::Result;
 use crate::model::flux;
 use crate::model::flux::CacheStep;
@@ -47,7 +48,8 @@ impl Engine {
         watch: &dyn Fn(usize, usize, &flux::Scratch) -> Result<()>,
     ) -> Result<Probe> {
         let settings = Settings::new(request, &self.defaults)?;
-        let encoded = self.prompts.encode(&self.components, &settings)?;
+        let original = *self.mode() == Mode::Original;
+        let encoded = self.prompts.encode(&self.components, &settings, original)?;
         let initial = self.initial_latents(request, &settings)?;
         let [rows, columns] = settings.grid();
         let schedule = Schedule::new(&self.components.scheduler, settings.steps, rows * columns)?;

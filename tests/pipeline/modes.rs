@@ -111,6 +111,24 @@ fn modes_take_turns() {
     switches(DeviceChoice::Cpu);
 }
 
+/// The text encoders round as diffusers does in mode `original`, and as here in the others: a prompt whose states are
+/// remembered from one is encoded again in the other.
+#[test]
+fn cuda_original_takes_no_states_of_another_mode() {
+    let Some(gpu) = gpu::gpu() else { return };
+    let (Device::Cuda(_), false) = (&*gpu, gpu.small()) else { return };
+    let device = DeviceChoice::Cuda(0);
+    let [xl, original] = [Mode::Xl, Mode::Original]
+        .map(|mode| draw(&mut builder(device).mode(mode).build().unwrap()));
+    assert!(xl != original, "the modes round differently");
+    let both = builder(device).mode(Mode::Xl).more_modes([Mode::Original]);
+    let mut engine = both.build().unwrap();
+    for (mode, alone) in [(Mode::Xl, &xl), (Mode::Original, &original), (Mode::Xl, &xl)] {
+        engine.use_mode(&mode).unwrap();
+        assert!(draw(&mut engine) == *alone, "{mode}: another picture than alone");
+    }
+}
+
 #[test]
 fn cuda_modes_take_turns() {
     let Some(gpu) = gpu::gpu() else { return };
