@@ -179,15 +179,6 @@ impl Record {
     }
 }
 
-/// What of the prompt was not read, in sentences.
-pub(super) fn dropped(made: &Generated) -> Vec<String> {
-    let encoders = ["CLIP", "T5"].into_iter().zip(made.dropped_tokens);
-    encoders
-        .filter(|(_, dropped)| *dropped > 0)
-        .map(|(encoder, dropped)| format!("{encoder} cut the last {dropped} tokens of the prompt"))
-        .collect()
-}
-
 /// JSON is UTF-8, a path need not be: what is not is replaced.
 fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())

@@ -13,7 +13,6 @@ use crate::cli::job;
 use crate::cli::job::Job;
 use crate::cli::output;
 use crate::cli::progress::Progress;
-use crate::cli::record;
 use crate::cli::record::Record;
 use crate::cli::stream;
 use crate::device::Tensor;
@@ -129,7 +128,7 @@ impl Run {
         if let Some(log) = &made.cache {
             self.progress.cache(log);
         }
-        record::dropped(made).iter().for_each(|note| stream::note(note));
+        made.notes().iter().for_each(|note| stream::note(note));
         if !self.job.json {
             stream::result(&format!("{}\n", path.display()))?;
         }

@@ -8,6 +8,7 @@ use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::clip;
 use crate::model::t5;
+use crate::pipeline::Generated;
 use crate::pipeline::Settings;
 use crate::pipeline::load::Components;
 
@@ -65,4 +66,17 @@ fn encode(components: &Components, (prompt, prompt_2, t5_length, _): &Key) -> Re
     let t5_tokens = components.t5_tokenizer.encode(prompt_2, *t5_length)?;
     let txt = t5::encode(&components.device, &components.t5, &t5_tokens.ids)?;
     Ok(Encoded { txt, pooled, dropped: [clip_tokens.dropped, t5_tokens.dropped] })
+}
+
+impl Generated {
+    /// What of the prompt was not read, in sentences.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let encoders = ["CLIP", "T5"].into_iter().zip(self.dropped_tokens);
+        let cut = encoders.filter(|(_, dropped)| *dropped > 0);
+        cut.map(|(encoder, dropped)| {
+            format!("{encoder} cut the last {dropped} tokens of the prompt")
+        })
+        .collect()
+    }
 }

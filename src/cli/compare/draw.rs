@@ -12,7 +12,6 @@ use crate::cli::compare::memory;
 use crate::cli::compare::run::Comparison;
 use crate::cli::compare::run::Outcome;
 use crate::cli::interrupt;
-use crate::cli::record;
 use crate::cli::stream;
 use crate::error::Error;
 use crate::model::source::sha256;
@@ -69,7 +68,7 @@ impl Comparison {
         memory::reset_peak(engine);
         for prompt in missing {
             let made = self.draw(engine, name.clone(), prompt, options)?;
-            for note in record::dropped(&made) {
+            for note in made.notes() {
                 let note = format!("prompt {}: {note}", prompt + 1);
                 if !results.notes.contains(&note) {
                     stream::note(&note);
