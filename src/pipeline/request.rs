@@ -188,6 +188,8 @@ pub struct Settings {
 pub(crate) const MAX_SIDE: usize = 8192;
 /// Pixels on a side of an image token, 2 x 2 latents.
 pub(crate) const TOKEN: usize = 2 * VaeConfig::PIXELS_PER_LATENT;
+/// Bytes of a prompt: far more than the encoders read, few enough to be split into tokens at once.
+const MAX_PROMPT: usize = 1 << 20;
 /// Steps: as many as the scheduler has training timesteps.
 const MAX_STEPS: usize = 1000;
 
@@ -197,6 +199,8 @@ impl Settings {
     /// # Errors
     /// [`Error::Request`] naming the option, what was expected and what was found.
     pub fn new(request: &Request, defaults: &Defaults) -> Result<Self> {
+        check_length("prompt", request.prompt.as_deref())?;
+        check_length("prompt-2", request.prompt_2.as_deref())?;
         let width = side("width", request.width.unwrap_or(defaults.width))?;
         let height = side("height", request.height.unwrap_or(defaults.height))?;
         let steps = request.steps.unwrap_or(defaults.steps);
@@ -262,6 +266,13 @@ impl Settings {
     }
 }
 
+fn check_length(field: &'static str, prompt: Option<&str>) -> Result<()> {
+    let bytes = prompt.map_or(0, str::len);
+    check(field, bytes <= MAX_PROMPT, || {
+        format!("expected at most {MAX_PROMPT} bytes, found {bytes}")
+    })
+}
+
 fn side(field: &'static str, pixels: usize) -> Result<usize> {
     let down = pixels / TOKEN * TOKEN;
     check(field, (TOKEN..=MAX_SIDE).contains(&pixels) && pixels == down, || {
@@ -278,4 +289,34 @@ fn side(field: &'static str, pixels: usize) -> Result<usize> {
 
 fn check(field: &'static str, holds: bool, reason: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Request { field, reason: reason() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_of_megabytes_is_refused() {
+        let defaults = Defaults {
+            prompt: "a fox".to_owned(),
+            width: 64,
+            height: 64,
+            steps: 4,
+            guidance: None,
+            max_sequence_length: 256,
+            noise_grid: Grid::H100,
+            blocks: [1, 1],
+        };
+        let longest = "x".repeat(MAX_PROMPT);
+        let too_long = format!("{longest}x");
+        let settings = |prompt: &str, prompt_2: &str| {
+            let [prompt, prompt_2] = [prompt, prompt_2].map(|text| Some(text.to_owned()));
+            Settings::new(&Request { prompt, prompt_2, ..Request::default() }, &defaults)
+        };
+        assert_eq!(settings(&longest, &longest).unwrap().prompt, longest);
+        let error = settings(&too_long, "").unwrap_err().to_string();
+        assert_eq!(error, "prompt: expected at most 1048576 bytes, found 1048577");
+        let error = settings("", &too_long).unwrap_err().to_string();
+        assert_eq!(error, "prompt-2: expected at most 1048576 bytes, found 1048577");
+    }
 }
