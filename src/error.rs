@@ -117,6 +117,12 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
+    /// The computer's memory does not hold what is needed.
+    #[error("expected {} of free memory, found less", gigabytes(*needed))]
+    HostMemory {
+        /// Bytes asked for.
+        needed: usize,
+    },
     /// A result holds NaN or infinity.
     #[error("{what} holds NaN or infinity after step {step}")]
     Numeric {
@@ -214,7 +220,7 @@ impl Error {
     }
 
     /// The program's exit code: 0 done; 1 other; 2 usage; 3 model file broken or unfit; 4 model not
-    /// found; 5 not enough GPU memory; 6 driver, CUDA or no GPU; 7 numeric or another picture; 8 output not writable; 130 Ctrl-C.
+    /// found; 5 not enough memory; 6 driver, CUDA or no GPU; 7 numeric or another picture; 8 output not writable; 130 Ctrl-C.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -224,7 +230,7 @@ impl Error {
                 3
             }
             Self::ModelNotFound { .. } => 4,
-            Self::OutOfMemory { .. } => 5,
+            Self::OutOfMemory { .. } | Self::HostMemory { .. } => 5,
             // What the driver takes for itself has no size that it tells.
             Self::Cuda { reason, .. } if reason.starts_with("CUDA_ERROR_OUT_OF_MEMORY") => 5,
             Self::Device { .. } | Self::Cuda { .. } => 6,

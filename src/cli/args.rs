@@ -73,7 +73,7 @@ const EXIT_CODES: &str = "\
 Start with `flux-rt run --prompt \"a red apple\"`: a small model is part of the program.
 
 Exit codes: 0 done, 1 other, 2 usage, 3 model file broken or unfit, 4 model not found,
-5 not enough GPU memory, 6 driver, CUDA or no GPU, 7 NaN or a failed check, 8 output not
+5 not enough memory, 6 driver, CUDA or no GPU, 7 NaN or a failed check, 8 output not
 writable, 130 Ctrl-C";
 
 /// FLUX.1 text-to-image: prompt in, picture out

@@ -13,6 +13,7 @@ use crate::device::MatrixMut;
 use crate::device::cuda::Buffer;
 use crate::device::not_on_cuda;
 use crate::device::not_on_host;
+use crate::error::Error;
 use crate::error::Result;
 
 /// A logical element type and what holds it on each device.
@@ -97,10 +98,16 @@ impl<T: Element, const R: usize> Tensor<T, R> {
     /// A tensor for an op to write: zeros on the CPU, undefined on CUDA.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`] or [`crate::Error::Cuda`].
+    /// [`Error::HostMemory`]; [`Error::OutOfMemory`] or [`Error::Cuda`].
     pub fn empty(device: &Device, shape: [usize; R]) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::zeros(shape)),
+            Device::Cpu => {
+                let count = shape.iter().product();
+                let data = bytemuck::allocation::try_zeroed_vec(count);
+                let bytes = count.saturating_mul(size_of::<T::Host>());
+                let data = data.map_err(|()| Error::HostMemory { needed: bytes })?;
+                Ok(Self { shape, storage: Storage::Host(data) })
+            }
             Device::Cuda(cuda) => {
                 let bytes = shape.iter().product::<usize>() * size_of::<T::Cuda>();
                 Ok(Self { shape, storage: Storage::Cuda(Buffer::new(cuda, bytes)?) })
@@ -315,5 +322,17 @@ impl<T: Element, const R: usize> Clone for Tensor<T, R> {
     /// A copy of a tensor in host memory; requests are cloned, tensors of a model never.
     fn clone(&self) -> Self {
         Self::from_host(self.shape, self.host().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let error = Tensor::<f32, 2>::empty(&Device::Cpu, [1 << 30, 1 << 30]).unwrap_err();
+        assert!(matches!(error, Error::HostMemory { needed } if needed == 1 << 62), "{error}");
+        assert_eq!(error.exit_code(), 5);
     }
 }
