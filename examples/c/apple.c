@@ -3,9 +3,9 @@
 
 int main(void) {
     flux_rt_options options;
-    flux_rt_options_init(&options, sizeof options);
+    flux_rt_options_init(&options, sizeof options, FLUX_RT_ABI_VERSION);
     flux_rt_request request;
-    flux_rt_request_init(&request, sizeof request);
+    flux_rt_request_init(&request, sizeof request, FLUX_RT_ABI_VERSION);
     request.prompt = "a red apple";
 
     flux_rt_engine *engine;
@@ -18,7 +18,7 @@ int main(void) {
 
     size_t size;
     const unsigned char *png = flux_rt_picture_png(picture, &size);
-    fwrite(png, 1, size, stdout);
+    if (png && (fwrite(png, 1, size, stdout) != size || fflush(stdout) != 0)) status = FLUX_RT_WRITE;
     flux_rt_picture_free(picture);
     flux_rt_engine_free(engine);
     return status;

@@ -1,53 +1,51 @@
-//! A loaded model behind a pointer.
+//! A loaded model behind a pointer, which is counted: whoever frees an engine gives up the caller's share, and a call
+//! that runs has one of its own.
 
 use std::ffi::CString;
 use std::ffi::c_char;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::TryLockError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use crate::elastic::Mode;
-use crate::error::Error;
-use crate::error::Result;
+use crate::ffi::failure::Failure;
 use crate::ffi::options::flux_rt_options;
 use crate::ffi::panic::caught;
-use crate::ffi::picture::flux_rt_picture;
-use crate::ffi::request::flux_rt_request;
 use crate::ffi::status::flux_rt_status;
 use crate::ffi::status::flux_rt_status::FLUX_RT_BUG;
-use crate::ffi::status::flux_rt_status::FLUX_RT_BUSY;
 use crate::ffi::status::flux_rt_status::FLUX_RT_NULL;
 use crate::ffi::status::flux_rt_status::FLUX_RT_OK;
-use crate::ffi::status::flux_rt_status::FLUX_RT_SIZE;
+use crate::ffi::structs;
 use crate::ffi::text;
+use crate::pipeline::Defaults;
 use crate::pipeline::Engine;
-use crate::pipeline::Event;
-use crate::pipeline::Phase;
-use crate::pipeline::Request;
 
-/// A loaded model, or the message why there is none. One engine makes many pictures, one at a time; other threads
-/// may stop it and read its message.
+/// A loaded model, or the reason why there is none. One engine makes many pictures, one at a time, on any thread;
+/// other threads may stop it, read its message and free it meanwhile.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in C")]
 pub struct flux_rt_engine {
     /// Who holds it makes a picture.
-    loaded: Mutex<Loaded>,
+    pub(super) loaded: Mutex<Loaded>,
     /// Whether the picture in the making is to stop.
-    stop: AtomicBool,
+    pub(super) stop: AtomicBool,
+    /// Whether the caller has given it up: no picture is wanted any more.
+    freed: AtomicBool,
     /// Of the last function that failed.
     message: Mutex<String>,
     /// What computes; empty without a model.
     device: CString,
+    /// Those of the model, or why there is none.
+    defaults: Result<flux_rt_defaults, flux_rt_status>,
 }
 
 /// What an engine has.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each engine")]
-enum Loaded {
+pub(super) enum Loaded {
     Model {
         engine: Engine,
         /// As the caller calls it.
@@ -56,14 +54,112 @@ enum Loaded {
         mode: Mode,
     },
     /// Why there is none.
-    Nothing(flux_rt_status),
+    Nothing(Failure),
+}
+
+impl Loaded {
+    /// Gives up the model, which is of no use any more.
+    pub(super) fn give_up(&mut self, failure: Failure) {
+        let given_up = std::mem::replace(self, Self::Nothing(failure));
+        // What a panic has left may panic again.
+        let _ = caught(move || drop(given_up));
+    }
+}
+
+impl flux_rt_engine {
+    fn new(loaded: Loaded) -> Self {
+        let (device, defaults, message) = match &loaded {
+            Loaded::Model { engine, .. } => {
+                (text::owned(&engine.device_name()), Ok(engine.defaults().into()), String::new())
+            }
+            Loaded::Nothing(failure) => {
+                (CString::default(), Err(failure.status), failure.message.clone())
+            }
+        };
+        let (loaded, message) = (Mutex::new(loaded), Mutex::new(message));
+        let [stop, freed] = [false; 2].map(AtomicBool::new);
+        Self { loaded, stop, freed, message, device, defaults }
+    }
+
+    /// Whether the picture in the making is to stop.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.freed.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the message.
+    pub(super) fn fail(&self, Failure { status, message }: Failure) -> flux_rt_status {
+        *self.message() = message;
+        status
+    }
+
+    pub(super) fn message(&self) -> MutexGuard<'_, String> {
+        self.message.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls `work` with an engine that stays until it returns, whoever frees it meanwhile; none for null.
+///
+/// # Safety
+/// `engine` is null or an engine that is not freed when this begins.
+pub(super) unsafe fn with<T>(
+    engine: *const flux_rt_engine,
+    work: impl FnOnce(&flux_rt_engine) -> T,
+) -> Option<T> {
+    if engine.is_null() {
+        return None;
+    }
+    // SAFETY: engines are made by `Arc::into_raw`; the caller's promise is that one share is there.
+    unsafe { Arc::increment_strong_count(engine) };
+    // SAFETY: as above; the share is the one just made.
+    let engine = unsafe { Arc::from_raw(engine) };
+    let answer = work(&engine);
+    give_up(engine);
+    Some(answer)
+}
+
+/// Gives up a share of an engine, and with the last one the engine.
+fn give_up(engine: Arc<flux_rt_engine>) {
+    // Nobody is left to tell of a panic.
+    let _ = caught(move || drop(engine));
+}
+
+/// What a model draws where a request says nothing.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct flux_rt_defaults {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Denoising steps.
+    pub steps: u32,
+    /// T5 tokens of the prompt that are read, padding included.
+    pub max_sequence_length: u32,
+    /// How closely the picture follows the prompt; below 0 for a model that cannot be told.
+    pub guidance: f32,
+}
+
+impl From<&Defaults> for flux_rt_defaults {
+    fn from(defaults: &Defaults) -> Self {
+        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            width: number(defaults.width),
+            height: number(defaults.height),
+            steps: number(defaults.steps),
+            max_sequence_length: number(defaults.max_sequence_length),
+            guidance: defaults.guidance.unwrap_or(-1.0),
+        }
+    }
 }
 
 /// Loads a model. `*engine` is set to a handle that is to be freed also if this fails, so that its message can be
 /// read; it stays as it is only if a pointer is null.
 ///
+/// Weight files are mapped into memory. If another program cuts one while it is read, in the very moment of a read,
+/// the system kills the process by SIGBUS; before and after that it is `FLUX_RT_MODEL`.
+///
 /// # Safety
-/// `options` is null or points to a struct whose first field is its size; `engine` is null or a place to write to.
+/// `options` is null or was set by `flux_rt_options_init`; `engine` is null or a place to write to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flux_rt_engine_new(
     options: *const flux_rt_options,
@@ -72,230 +168,60 @@ pub unsafe extern "C" fn flux_rt_engine_new(
     if options.is_null() || engine.is_null() {
         return FLUX_RT_NULL;
     }
-    // SAFETY: the caller's promise; the size is the first field in every version.
-    let size = unsafe { options.cast::<usize>().read() };
-    let made = match size == size_of::<flux_rt_options>() {
-        // SAFETY: the caller's promise, and the size is this struct's.
-        true => caught(|| load(&unsafe { options.read() })),
-        false => Ok(Err(Failure {
-            status: FLUX_RT_SIZE,
-            message: format!(
-                "options: expected a size of {}, found {size}: another version of the library",
-                size_of::<flux_rt_options>()
-            ),
-        })),
-    };
+    let made = caught(|| {
+        // SAFETY: the caller's promise.
+        let options = unsafe { structs::read("options", options) }?;
+        // SAFETY: that texts end with 0 is the caller's promise.
+        unsafe { options.load() }
+    });
     let made = made.unwrap_or_else(|message| Err(Failure { status: FLUX_RT_BUG, message }));
-    let (loaded, status, message) = match made {
-        Ok(loaded) => (loaded, FLUX_RT_OK, String::new()),
-        Err(Failure { status, message }) => (Loaded::Nothing(status), status, message),
-    };
-    let device = match &loaded {
-        Loaded::Model { engine, .. } => text::owned(&engine.device_name()),
-        Loaded::Nothing(_) => CString::default(),
-    };
-    let (loaded, message) = (Mutex::new(loaded), Mutex::new(message));
-    let made = flux_rt_engine { loaded, stop: AtomicBool::new(false), message, device };
+    let status = made.as_ref().err().map_or(FLUX_RT_OK, |failure| failure.status);
+    let made = flux_rt_engine::new(made.unwrap_or_else(Loaded::Nothing));
     // SAFETY: the caller's promise.
-    unsafe { engine.write(Box::into_raw(Box::new(made))) };
+    unsafe { engine.write_unaligned(Arc::into_raw(Arc::new(made)).cast_mut()) };
     status
 }
 
-/// A status and its message.
-struct Failure {
-    status: flux_rt_status,
-    message: String,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        // Causes are part of the message, as on the command line.
-        let causes =
-            std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        Self { status: flux_rt_status::from(&error), message: format!("{error}{causes}") }
-    }
-}
-
-fn load(options: &flux_rt_options) -> std::result::Result<Loaded, Failure> {
-    // SAFETY: that texts end with 0 is what the caller of `flux_rt_engine_new` promises.
-    let (builder, name, modes) = unsafe { options.builder() }?;
-    let engine = builder.build()?;
-    if let Some(log) = options.log {
-        for note in engine.notes() {
-            let note = text::owned(&note);
-            // SAFETY: a function of the caller's, with what it asked for and a text that ends with 0.
-            unsafe { log(options.user_data, note.as_ptr()) };
-        }
-    }
-    let mode = modes.into_iter().next().unwrap_or_default();
-    Ok(Loaded::Model { engine, name, mode })
-}
-
-/// Makes a picture, which is to be freed, and sets `*picture` to it; to null if this fails.
+/// What the model draws where a request says nothing. `size` is `sizeof (flux_rt_defaults)`. Without a model, why
+/// there is none; then nothing is written. May be called from any thread, also while a picture is made.
 ///
 /// # Safety
-/// `engine` is null or an engine that is not freed; `request` is null or points to a struct whose first field is
-/// its size; `picture` is null or a place to write to.
+/// `engine` is null or an engine that is not freed; `defaults` is null or has room for `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn flux_rt_generate(
-    engine: *mut flux_rt_engine,
-    request: *const flux_rt_request,
-    picture: *mut *mut flux_rt_picture,
+pub unsafe extern "C" fn flux_rt_engine_defaults(
+    engine: *const flux_rt_engine,
+    defaults: *mut flux_rt_defaults,
+    size: usize,
 ) -> flux_rt_status {
-    if picture.is_null() {
-        return FLUX_RT_NULL;
-    }
     // SAFETY: the caller's promise.
-    unsafe { picture.write(std::ptr::null_mut()) };
-    // SAFETY: the caller's promise.
-    let Some(engine) = (unsafe { engine.as_ref() }) else { return FLUX_RT_NULL };
-    if request.is_null() {
-        return FLUX_RT_NULL;
-    }
-    let mut loaded = match engine.loaded.try_lock() {
-        Ok(loaded) => loaded,
-        Err(TryLockError::WouldBlock) => return FLUX_RT_BUSY,
-        // A panic was caught inside, and what it left is marked.
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-    };
-    // SAFETY: the caller's promise; the size is the first field in every version.
-    let size = unsafe { request.cast::<usize>().read() };
-    if size != size_of::<flux_rt_request>() {
-        let expected = size_of::<flux_rt_request>();
-        let message = format!(
-            "request: expected a size of {expected}, found {size}: another version of the library"
-        );
-        return engine.fail(Failure { status: FLUX_RT_SIZE, message });
-    }
-    // SAFETY: the caller's promise, and the size is this struct's.
-    let request = unsafe { request.read() };
-    match caught(|| engine.generate(&mut loaded, &request)) {
-        Ok(Ok(made)) => {
-            // SAFETY: the caller's promise.
-            unsafe { picture.write(Box::into_raw(Box::new(made))) };
-            FLUX_RT_OK
-        }
-        Ok(Err(failure)) => engine.fail(failure),
-        Err(message) => {
-            *loaded = Loaded::Nothing(FLUX_RT_BUG);
-            engine.fail(Failure { status: FLUX_RT_BUG, message })
-        }
+    let found = unsafe { with(engine, |engine| engine.defaults) };
+    match found {
+        None => FLUX_RT_NULL,
+        Some(Err(status)) => status,
+        // SAFETY: the caller's promise.
+        Some(Ok(found)) => unsafe { structs::give(&found, defaults, size) },
     }
 }
 
-impl flux_rt_engine {
-    fn fail(&self, Failure { status, message }: Failure) -> flux_rt_status {
-        *self.message() = message;
-        status
-    }
-
-    fn message(&self) -> MutexGuard<'_, String> {
-        self.message.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn generate(
-        &self,
-        loaded: &mut Loaded,
-        asked: &flux_rt_request,
-    ) -> std::result::Result<flux_rt_picture, Failure> {
-        self.stop.store(false, Ordering::SeqCst);
-        let (engine, name, first) = match loaded {
-            Loaded::Model { engine, name, mode } => (engine, name, mode),
-            Loaded::Nothing(status) => {
-                let message = format!("there is no model: {}", self.message().as_str());
-                return Err(Failure { status: *status, message });
-            }
-        };
-        // SAFETY: that texts end with 0 is what the caller of `flux_rt_generate` promises.
-        let (request, mode) = unsafe { asked.read() }?;
-        engine.use_mode(mode.as_ref().unwrap_or(first))?;
-        Ok(self.draw(engine, name, &request, asked)?)
-    }
-
-    fn draw(
-        &self,
-        engine: &mut Engine,
-        name: &str,
-        request: &Request,
-        asked: &flux_rt_request,
-    ) -> Result<flux_rt_picture> {
-        let mut phase = 0;
-        let made = engine.generate_with(request, &mut |event| {
-            let told = match event {
-                Event::Phase(begun) => {
-                    phase = number(begun);
-                    asked.tell(phase, 0, 0)
-                }
-                Event::Step { done, steps } => asked.tell(phase, done, steps),
-                Event::Preview { done, image } => {
-                    asked.show(done, image);
-                    0
-                }
-            };
-            match told != 0 || self.stop.load(Ordering::SeqCst) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
-        let metadata = engine.metadata(name, None, &made)?;
-        let cache_log = made.cache_record().map(|record| serde_json::to_string(&record));
-        let cache_log = cache_log.transpose().map_err(|error| Error::Request {
-            field: "cache",
-            reason: format!("expected a log of numbers and texts that JSON has: {error}"),
-        })?;
-        Ok(flux_rt_picture {
-            png: metadata.encode(&made.image)?,
-            metadata: text::owned(&metadata.to_json()?),
-            cache_log: cache_log.as_deref().map(text::owned),
-            timings: made.timings,
-            image: made.image,
-        })
-    }
-}
-
-/// A phase as C has it.
-fn number(phase: Phase) -> i32 {
-    match phase {
-        Phase::Encode => 0,
-        Phase::Prepare => 1,
-        Phase::Denoise => 2,
-        Phase::Decode => 3,
-    }
-}
-
-impl flux_rt_request {
-    fn tell(&self, phase: i32, done: usize, steps: usize) -> i32 {
-        let [done, steps] = [done, steps].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        // SAFETY: a function of the caller's, with what it asked for.
-        self.progress.map_or(0, |progress| unsafe { progress(self.user_data, phase, done, steps) })
-    }
-
-    fn show(&self, done: usize, image: &crate::pipeline::RgbImage) {
-        let numbers = [image.width, image.height, done];
-        let [width, height, done] = numbers.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        if let Some(preview) = self.preview {
-            // SAFETY: a function of the caller's, with pixels that are there until it returns.
-            unsafe { preview(self.user_data, image.data.as_ptr(), width, height, done) };
-        }
-    }
-}
-
-/// Stops the picture that the engine makes, after the present step; nothing happens if it makes none. May be called
-/// from any thread.
+/// Stops the picture that the engine makes, after the present step: `flux_rt_generate` returns
+/// `FLUX_RT_CANCELLED`. May be called from any thread.
+///
+/// If the engine makes no picture, nothing happens, and the next one is not stopped. Who cannot know whether a
+/// picture has begun returns something else than 0 from its progress function instead.
 ///
 /// # Safety
 /// `engine` is null or an engine that is not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flux_rt_cancel(engine: *const flux_rt_engine) {
     // SAFETY: the caller's promise.
-    if let Some(engine) = unsafe { engine.as_ref() } {
-        engine.stop.store(true, Ordering::SeqCst);
-    }
+    let _ = unsafe { with(engine, |engine| engine.stop.store(true, Ordering::SeqCst)) };
 }
 
-/// Copies the message of the last function that failed into a buffer of the caller's, cut where it does not fit, and
-/// always ended with 0. Returns the bytes of the whole message without the 0. May be called from any thread.
+/// Copies the engine's message into a buffer of the caller's, cut where it does not fit, and always ended with 0.
+/// Returns the bytes of the whole message without the 0. May be called from any thread.
+///
+/// The message says why the last `flux_rt_engine_new` or `flux_rt_generate` of this engine failed that failed. It is
+/// empty before, and success leaves it as it is; so do `FLUX_RT_NULL`, `FLUX_RT_BUSY` and all other functions.
 ///
 /// # Safety
 /// `engine` is null or an engine that is not freed; `buffer` is null or has room for `size` bytes.
@@ -306,12 +232,13 @@ pub unsafe extern "C" fn flux_rt_engine_message(
     size: usize,
 ) -> usize {
     // SAFETY: the caller's promise.
-    let message = unsafe { engine.as_ref() }.map(|engine| engine.message().clone());
+    let message = unsafe { with(engine, |engine| engine.message().clone()) };
     // SAFETY: the caller's promise.
     unsafe { text::copy(message.as_deref().unwrap_or("no engine"), buffer, size) }
 }
 
-/// What computes: `cpu` or the GPU's name; empty if no model was loaded. The text is the engine's; null for null.
+/// What computes: `cpu` or the GPU's name; empty if no model was loaded. The text is the engine's and is there until
+/// it is freed; null for null.
 ///
 /// # Safety
 /// `engine` is null or an engine that is not freed.
@@ -323,17 +250,21 @@ pub unsafe extern "C" fn flux_rt_engine_device(engine: *const flux_rt_engine) ->
 
 /// Frees an engine; null is allowed. Pictures stay.
 ///
+/// An engine may be freed while another thread makes a picture with it, and by the picture's own progress and
+/// preview functions: the picture stops as `flux_rt_cancel` would stop it, and its memory is given back before
+/// `flux_rt_generate` returns. No other call may begin with an engine that is freed.
+///
 /// # Safety
-/// `engine` is null or an engine that is not freed, and that no thread uses any more.
+/// `engine` is null or an engine that is not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flux_rt_engine_free(engine: *mut flux_rt_engine) {
     if engine.is_null() {
         return;
     }
-    // SAFETY: the caller's promise; engines are made by `Box::into_raw`.
-    let engine = unsafe { Box::from_raw(engine) };
-    // Nobody is left to tell of a panic.
-    let _ = caught(move || drop(engine));
+    // SAFETY: engines are made by `Arc::into_raw`, and the caller's share is given up once.
+    let engine = unsafe { Arc::from_raw(engine.cast_const()) };
+    engine.freed.store(true, Ordering::SeqCst);
+    give_up(engine);
 }
 
 /// The version of the library, such as `0.1.0`.

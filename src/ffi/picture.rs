@@ -1,12 +1,22 @@
 //! A finished picture.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::ffi::c_char;
+use std::time::Instant;
 
+use crate::device::Tensor;
+use crate::error::Error;
+use crate::error::Result;
+use crate::ffi::failure::Failure;
 use crate::ffi::status::flux_rt_status;
 use crate::ffi::status::flux_rt_status::FLUX_RT_NULL;
 use crate::ffi::status::flux_rt_status::FLUX_RT_OK;
 use crate::ffi::status::flux_rt_status::FLUX_RT_SIZE;
+use crate::ffi::structs;
+use crate::ffi::text;
+use crate::pipeline::Engine;
+use crate::pipeline::Generated;
 use crate::pipeline::RgbImage;
 use crate::pipeline::Timings;
 
@@ -14,19 +24,61 @@ use crate::pipeline::Timings;
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in C")]
 pub struct flux_rt_picture {
-    pub(super) image: RgbImage,
-    pub(super) png: Vec<u8>,
-    pub(super) metadata: CString,
+    image: RgbImage,
+    png: Vec<u8>,
+    metadata: CString,
     /// None without a cache.
-    pub(super) cache_log: Option<CString>,
-    pub(super) timings: Timings,
+    cache_log: Option<CString>,
+    /// None if there is nothing to say.
+    notes: Option<CString>,
+    /// The final ones, packed.
+    latents: Tensor<f32, 2>,
+    timings: flux_rt_timings,
+}
+
+impl flux_rt_picture {
+    /// Finishes what was made: it is kept even if the weight files cannot be read any more.
+    ///
+    /// # Errors
+    /// As [`crate::pipeline::Metadata::encode`].
+    pub(super) fn new(engine: &mut Engine, model: &str, made: Generated) -> Result<Self> {
+        let clock = Instant::now();
+        let mut notes = made.notes();
+        let weights = match engine.weight_digests() {
+            Ok(digests) => digests.iter().cloned().collect(),
+            Err(error) => {
+                let Failure { message, .. } = error.into();
+                notes.push(format!("the metadata do not hold the weights' digests: {message}"));
+                BTreeMap::new()
+            }
+        };
+        let metadata = engine.metadata_with(weights, model, None, &made)?;
+        let cache_log = made.cache_record().map(|record| serde_json::to_string(&record));
+        let cache_log = cache_log.transpose().map_err(|error| Error::Request {
+            field: "cache",
+            reason: format!("expected a log of numbers and texts that JSON has: {error}"),
+        })?;
+        let (png, metadata) = (metadata.encode(&made.image)?, metadata.to_json()?);
+        let Timings { encode_ms, prepare_ms, denoise_ms, decode_ms } = made.timings;
+        let finish_ms = clock.elapsed().as_secs_f64() * 1e3;
+        let timings = flux_rt_timings { encode_ms, prepare_ms, denoise_ms, decode_ms, finish_ms };
+        Ok(Self {
+            image: made.image,
+            png,
+            metadata: text::owned(&metadata),
+            cache_log: cache_log.as_deref().map(text::owned),
+            notes: (!notes.is_empty()).then(|| text::owned(&notes.join("\n"))),
+            latents: made.latents,
+            timings,
+        })
+    }
 }
 
 /// Milliseconds that the phases of a picture took.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct flux_rt_timings {
-    /// Prompt to text states; 0 if the engine knew them.
+    /// Prompt to text states; next to nothing if the engine remembers those of the prompt.
     pub encode_ms: f64,
     /// What does not depend on the latents.
     pub prepare_ms: f64,
@@ -34,6 +86,8 @@ pub struct flux_rt_timings {
     pub denoise_ms: f64,
     /// Latents to pixels.
     pub decode_ms: f64,
+    /// PNG and metadata; for an engine's first picture with the digests of all weight files.
+    pub finish_ms: f64,
 }
 
 /// Pixels of a row; 0 for null.
@@ -97,7 +151,7 @@ pub unsafe extern "C" fn flux_rt_picture_png(
     let png = unsafe { picture.as_ref() }.map(|picture| &picture.png);
     if !size.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { size.write(png.map_or(0, Vec::len)) };
+        unsafe { size.write_unaligned(png.map_or(0, Vec::len)) };
     }
     png.map_or(std::ptr::null(), |png| png.as_ptr())
 }
@@ -129,25 +183,52 @@ pub unsafe extern "C" fn flux_rt_picture_cache_log(
     log.map_or(std::ptr::null(), |log| log.as_ptr())
 }
 
-/// How long the phases took.
+/// What is to be said of the picture, in sentences, one a line: how much of the prompt was not read, or that the
+/// metadata do without the weights' digests since a file could not be read any more. The text is the picture's; null
+/// if there is nothing to say, and for a null picture.
 ///
 /// # Safety
-/// `picture` is null or a picture that is not freed; `timings` is null or a place to write to.
+/// `picture` is null or a picture that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flux_rt_picture_notes(picture: *const flux_rt_picture) -> *const c_char {
+    // SAFETY: the caller's promise.
+    let notes = unsafe { picture.as_ref() }.and_then(|picture| picture.notes.as_ref());
+    notes.map_or(std::ptr::null(), |notes| notes.as_ptr())
+}
+
+/// The final latents, before they were decoded, as `latents` of a request takes them. The numbers are the picture's
+/// and are there until it is freed; null, and `count` 0, for a null picture.
+///
+/// # Safety
+/// `picture` is null or a picture that is not freed; `count` is null or a place to write to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flux_rt_picture_latents(
+    picture: *const flux_rt_picture,
+    count: *mut usize,
+) -> *const f32 {
+    // SAFETY: the caller's promise.
+    let latents = unsafe { picture.as_ref() }.map(|picture| picture.latents.host());
+    if !count.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { count.write_unaligned(latents.map_or(0, <[f32]>::len)) };
+    }
+    latents.map_or(std::ptr::null(), <[f32]>::as_ptr)
+}
+
+/// How long the phases took. `size` is `sizeof (flux_rt_timings)`.
+///
+/// # Safety
+/// `picture` is null or a picture that is not freed; `timings` is null or has room for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flux_rt_picture_timings(
     picture: *const flux_rt_picture,
     timings: *mut flux_rt_timings,
+    size: usize,
 ) -> flux_rt_status {
     // SAFETY: the caller's promise.
     let Some(picture) = (unsafe { picture.as_ref() }) else { return FLUX_RT_NULL };
-    if timings.is_null() {
-        return FLUX_RT_NULL;
-    }
-    let Timings { encode_ms, prepare_ms, denoise_ms, decode_ms } = picture.timings;
-    let found = flux_rt_timings { encode_ms, prepare_ms, denoise_ms, decode_ms };
     // SAFETY: the caller's promise.
-    unsafe { timings.write(found) };
-    FLUX_RT_OK
+    unsafe { structs::give(&picture.timings, timings, size) }
 }
 
 /// Frees a picture; null is allowed.

@@ -7,21 +7,23 @@ use std::path::Path;
 use crate::cache::CacheOptions;
 use crate::cache::Preset;
 use crate::cache::file;
+use crate::device::Tensor;
 use crate::elastic::Mode;
 use crate::error::Error;
 use crate::error::Result;
 use crate::ffi::status::flux_rt_status;
-use crate::ffi::status::flux_rt_status::FLUX_RT_NULL;
-use crate::ffi::status::flux_rt_status::FLUX_RT_OK;
-use crate::ffi::status::flux_rt_status::FLUX_RT_SIZE;
+use crate::ffi::structs;
 use crate::ffi::text;
 use crate::ops::noise::Grid;
 use crate::pipeline::Request;
 use crate::pipeline::Rng;
 
 /// What a picture is made with. Set all of it with `flux_rt_request_init`, then change what is to be otherwise.
-/// Texts are UTF-8, and are not needed any more when `flux_rt_generate` returns. The functions are called on the
-/// thread that calls `flux_rt_generate`, and must not call it.
+/// Texts are UTF-8, and are not needed any more when `flux_rt_generate` returns.
+///
+/// The functions are called on the thread that calls `flux_rt_generate`. They may free the engine, and call every
+/// function; `flux_rt_generate` with the same engine returns `FLUX_RT_BUSY` to them. They must return: no C++ exception
+/// and no `longjmp` may leave them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct flux_rt_request {
@@ -55,10 +57,17 @@ pub struct flux_rt_request {
     /// The blocks of 256 threads of the card that `torch-cuda` repeats; 0 is the card that computes, on the CPU
     /// an H100.
     pub rng_grid: u32,
-    /// After every how many steps `preview` is called; 0 is never.
+    /// Latents to begin with instead of noise, or null: those of `flux_rt_picture_latents`, for each 16 x 16 pixels, in
+    /// rows from the top, the 4 values of the first channel, then of the next; 64 numbers for FLUX.1's 16 channels.
+    pub latents: *const f32,
+    /// How many numbers these are.
+    pub latents_count: usize,
+    /// After every how many steps `preview` is called; 0 is never. Each preview takes as long as decoding the picture,
+    /// and does not change it.
     pub preview_every: u32,
-    /// Called when a phase begins (`done` is 0) and after each step, with the phase: 0 encode, 1 prepare, 2
-    /// denoise, 3 decode. Stops the picture by returning anything but 0. May be null.
+    /// Called when a phase begins, which is a `flux_rt_phase`, and after each step, with how many of the `steps` are
+    /// done: 0 until the first is, all of them when the picture is decoded. Stops the picture by returning anything
+    /// but 0: that stops this one and no other, where `flux_rt_cancel` may come before it begins. May be null.
     pub progress: Option<
         unsafe extern "C" fn(user_data: *mut c_void, phase: i32, done: u32, steps: u32) -> i32,
     >,
@@ -94,6 +103,8 @@ impl Default for flux_rt_request {
             cache: std::ptr::null(),
             rng: std::ptr::null(),
             rng_grid: 0,
+            latents: std::ptr::null(),
+            latents_count: 0,
             preview_every: 0,
             progress: None,
             preview: None,
@@ -102,7 +113,8 @@ impl Default for flux_rt_request {
     }
 }
 
-/// Sets every field to its default. `size` is `sizeof (flux_rt_request)`.
+/// Sets every field to its default. `size` is `sizeof (flux_rt_request)`, and `abi_version` is `FLUX_RT_ABI_VERSION`;
+/// with others it is `FLUX_RT_VERSION`, and no function will take the struct.
 ///
 /// # Safety
 /// `request` is null or has room for `size` bytes.
@@ -110,16 +122,10 @@ impl Default for flux_rt_request {
 pub unsafe extern "C" fn flux_rt_request_init(
     request: *mut flux_rt_request,
     size: usize,
+    abi_version: u32,
 ) -> flux_rt_status {
-    if request.is_null() {
-        return FLUX_RT_NULL;
-    }
-    if size != size_of::<flux_rt_request>() {
-        return FLUX_RT_SIZE;
-    }
-    // SAFETY: the caller's promise, and the size is this struct's.
-    unsafe { request.write(flux_rt_request::default()) };
-    FLUX_RT_OK
+    // SAFETY: the caller's promise.
+    unsafe { structs::init(request, size, abi_version) }
 }
 
 impl flux_rt_request {
@@ -158,6 +164,40 @@ impl flux_rt_request {
         request.cache = cache.map_or(Ok(None), cache_options)?;
         request.preview_every = self.preview.and_then(|_| number(self.preview_every));
         Ok((request, mode.map(str::parse::<Mode>).transpose()?))
+    }
+
+    /// The initial latents of a picture of so many rows and columns of tokens; none without.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if these are not as many, or not finite.
+    ///
+    /// # Safety
+    /// `latents` is null or points to `latents_count` numbers.
+    pub(super) unsafe fn initial_latents(
+        &self,
+        [rows, columns]: [usize; 2],
+    ) -> Result<Option<Tensor<f32, 2>>> {
+        if self.latents.is_null() {
+            return Ok(None);
+        }
+        let (count, tokens) = (self.latents_count, rows * columns);
+        // More than any model has: the channels themselves are checked where the model is known.
+        let fits = count > 0 && count.is_multiple_of(tokens) && count / tokens <= 1024;
+        if !fits {
+            let reason = format!(
+                "expected as many numbers for each of {rows} x {columns} tokens, found {count} in all"
+            );
+            return Err(Error::Request { field: "latents", reason });
+        }
+        let mut values = vec![0.0_f32; count];
+        let [from, to] = [self.latents.cast::<u8>(), values.as_mut_ptr().cast::<u8>().cast_const()];
+        // SAFETY: the caller's promise; bytes may lie anywhere, and `values` has as many.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.cast_mut(), count * size_of::<f32>()) };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let reason = format!("expected finite numbers, found {} at index {at}", values[at]);
+            return Err(Error::Request { field: "latents", reason });
+        }
+        Ok(Some(Tensor::from_host([tokens, count / tokens], values)))
     }
 
     fn noise(&self, name: &str) -> Result<Rng> {

@@ -21,7 +21,7 @@ pub enum flux_rt_status {
     FLUX_RT_MODEL = 3,
     /// There is no such model.
     FLUX_RT_NOT_FOUND = 4,
-    /// Not enough GPU memory.
+    /// Not enough memory, of the GPU or on the CPU of the machine.
     FLUX_RT_OUT_OF_MEMORY = 5,
     /// No usable GPU, or its driver failed.
     FLUX_RT_DEVICE = 6,
@@ -29,15 +29,19 @@ pub enum flux_rt_status {
     FLUX_RT_NUMERIC = 7,
     /// A file could not be written.
     FLUX_RT_WRITE = 8,
-    /// Another thread uses the engine. It was not touched, and neither was its message.
+    /// A picture is being made with the engine, by another thread or by the caller of the function that called
+    /// this. It was not touched, and neither was its message.
     FLUX_RT_BUSY = 20,
     /// A pointer is null that must not be.
     FLUX_RT_NULL = 21,
-    /// The `size` of a struct is of no version that this library knows.
+    /// A buffer has not the size that it must have.
     FLUX_RT_SIZE = 22,
     /// A bug of this library; the engine makes no pictures any more.
     FLUX_RT_BUG = 23,
-    /// The picture was stopped, by `flux_rt_cancel` or by the progress function.
+    /// The program was compiled with the header of another version of the library, or a struct was not set by its
+    /// init function.
+    FLUX_RT_VERSION = 24,
+    /// The picture was stopped: by `flux_rt_cancel`, by its progress function, or since its engine was freed.
     FLUX_RT_CANCELLED = 130,
 }
 
@@ -67,14 +71,15 @@ pub extern "C" fn flux_rt_status_text(status: i32) -> *const c_char {
         2 => c"a value of the request cannot be",
         3 => c"a model file is broken or unfit",
         4 => c"there is no such model",
-        5 => c"not enough GPU memory",
+        5 => c"not enough memory",
         6 => c"no usable GPU, or its driver failed",
         7 => c"the latents or the picture became NaN or infinite",
         8 => c"a file could not be written",
-        20 => c"another thread uses the engine",
+        20 => c"the engine is making a picture, for another thread or the caller of this",
         21 => c"a pointer is null that must not be",
-        22 => c"the size of a struct is of no version that this library knows",
+        22 => c"a buffer has not the size that it must have",
         23 => c"a bug of this library",
+        24 => c"a program or a struct of another version of the library",
         130 => c"the picture was stopped",
         _ => c"something else went wrong",
     };

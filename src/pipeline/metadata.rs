@@ -174,6 +174,20 @@ impl Engine {
         made: &Generated,
     ) -> Result<Metadata> {
         let weights = self.weight_digests()?.iter().cloned().collect();
+        self.metadata_with(weights, model, latents_file, made)
+    }
+
+    /// As [`Self::metadata`], with digests that were computed before, or none.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a picture in a mode that the engine is without.
+    pub(crate) fn metadata_with(
+        &self,
+        weights: BTreeMap<String, String>,
+        model: &str,
+        latents_file: Option<&Path>,
+        made: &Generated,
+    ) -> Result<Metadata> {
         let settings = &made.settings;
         let mode = self.loaded(&made.mode)?;
         let (rng, rng_grid) = match settings.own_latents && latents_file.is_none() {

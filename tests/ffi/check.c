@@ -1,25 +1,15 @@
-/* Uses every function of include/flux_rt.h as it is meant, and as it is not. Arguments: a small model's folder. */
-#include <flux_rt.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* Uses every function of include/flux_rt.h as it is meant, and as it is not. Arguments: a small model's folder, and a number:
+ * then so many engines are made, used and freed. */
+#include "check.h"
 
-static int failures = 0;
-
-#define EXPECT(condition)                                                                                   \
-    do {                                                                                                    \
-        if (!(condition)) {                                                                                 \
-            fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);                        \
-            failures++;                                                                                     \
-        }                                                                                                   \
-    } while (0)
+int failures = 0;
 
 struct seen {
     flux_rt_engine *engine;
     flux_rt_request *request;
     unsigned steps, phases, previews, stop_after;
-    int busy, cancel;
+    int busy, busy_inside, cancel;
+    char told[2000];
     char log[2000];
 };
 
@@ -42,15 +32,19 @@ static void *meddle(void *user_data) {
 
 static int on_progress(void *user_data, int phase, unsigned done, unsigned steps) {
     struct seen *seen = user_data;
-    EXPECT(phase >= 0 && phase <= 3 && done <= steps);
-    if (done == 0) seen->phases++;
-    if (done > 0) seen->steps++;
-    if (done == 1 && seen->engine) {
+    EXPECT(steps == 12 && done <= steps);
+    int is_step = phase == FLUX_RT_PHASE_DENOISE && done > 0;
+    EXPECT(is_step || done == (phase >= FLUX_RT_PHASE_DECODE ? steps : 0));
+    if (is_step) seen->steps++;
+    if (!is_step) EXPECT(phase == (int)seen->phases++);
+    if (is_step && done == 1 && seen->engine) {
+        flux_rt_picture *picture;
+        seen->busy_inside = flux_rt_generate(seen->engine, seen->request, &picture);
         pthread_t thread;
         EXPECT(pthread_create(&thread, NULL, meddle, seen) == 0);
         pthread_join(thread, NULL);
     }
-    return seen->stop_after && done == seen->stop_after;
+    return is_step && seen->stop_after && done == seen->stop_after;
 }
 
 static void on_preview(void *user_data, const unsigned char *rgb, unsigned width, unsigned height, unsigned done) {
@@ -61,83 +55,13 @@ static void on_preview(void *user_data, const unsigned char *rgb, unsigned width
     seen->previews++;
 }
 
-static const char *message_of(flux_rt_engine *engine) {
-    static char message[2000];
-    size_t length = flux_rt_engine_message(engine, message, sizeof message);
-    EXPECT(length < sizeof message && strlen(message) == length);
+const char *message_of(flux_rt_engine *engine) {
+    static char messages[8][2000];
+    static unsigned next = 0;
+    char *message = messages[__atomic_fetch_add(&next, 1, __ATOMIC_SEQ_CST) % 8];
+    size_t length = flux_rt_engine_message(engine, message, sizeof messages[0]);
+    EXPECT(length < sizeof messages[0] && strlen(message) == length);
     return message;
-}
-
-static void null_pointers(void) {
-    flux_rt_options options;
-    flux_rt_request request;
-    flux_rt_engine *engine = NULL;
-    flux_rt_timings timings;
-    EXPECT(flux_rt_options_init(NULL, sizeof options) == FLUX_RT_NULL);
-    EXPECT(flux_rt_request_init(NULL, sizeof request) == FLUX_RT_NULL);
-    EXPECT(flux_rt_options_init(&options, sizeof options - 8) == FLUX_RT_SIZE);
-    EXPECT(flux_rt_request_init(&request, sizeof request + 8) == FLUX_RT_SIZE);
-    EXPECT(flux_rt_options_init(&options, sizeof options) == FLUX_RT_OK);
-    EXPECT(flux_rt_request_init(&request, sizeof request) == FLUX_RT_OK);
-    EXPECT(flux_rt_engine_new(NULL, &engine) == FLUX_RT_NULL && engine == NULL);
-    EXPECT(flux_rt_engine_new(&options, NULL) == FLUX_RT_NULL);
-    EXPECT(flux_rt_generate(NULL, &request, NULL) == FLUX_RT_NULL);
-    flux_rt_picture *picture = NULL;
-    EXPECT(flux_rt_generate(NULL, &request, &picture) == FLUX_RT_NULL);
-    size_t size = 7;
-    EXPECT(flux_rt_picture_png(NULL, &size) == NULL && size == 0);
-    EXPECT(flux_rt_picture_png(NULL, NULL) == NULL);
-    EXPECT(flux_rt_picture_rgb(NULL, (unsigned char *)&size, 8) == FLUX_RT_NULL);
-    EXPECT(flux_rt_picture_metadata(NULL) == NULL && flux_rt_picture_cache_log(NULL) == NULL);
-    EXPECT(flux_rt_picture_timings(NULL, &timings) == FLUX_RT_NULL);
-    EXPECT(flux_rt_picture_width(NULL) == 0 && flux_rt_picture_height(NULL) == 0);
-    EXPECT(flux_rt_engine_device(NULL) == NULL);
-    EXPECT(flux_rt_engine_message(NULL, NULL, 0) == strlen("no engine"));
-    flux_rt_cancel(NULL);
-    flux_rt_engine_free(NULL);
-    flux_rt_picture_free(NULL);
-    EXPECT(strcmp(flux_rt_version(), "0.1.0") == 0);
-    EXPECT(strstr(flux_rt_status_text(FLUX_RT_BUSY), "thread") && flux_rt_status_text(-5));
-}
-
-/* An engine that could not be made says why, and makes no picture. */
-static void refused(const flux_rt_options *options, int status, const char *part) {
-    flux_rt_engine *engine = NULL;
-    flux_rt_request request;
-    flux_rt_request_init(&request, sizeof request);
-    EXPECT(flux_rt_engine_new(options, &engine) == (flux_rt_status)status);
-    EXPECT(engine != NULL && strstr(message_of(engine), part));
-    if (!strstr(message_of(engine), part)) fprintf(stderr, "no \"%s\" in: %s\n", part, message_of(engine));
-    flux_rt_picture *picture = (flux_rt_picture *)options;
-    EXPECT(flux_rt_generate(engine, &request, &picture) == (flux_rt_status)status && picture == NULL);
-    EXPECT(strcmp(flux_rt_engine_device(engine), "") == 0);
-    flux_rt_engine_free(engine);
-}
-
-static void wrong_options(const char *model) {
-    flux_rt_options options;
-    flux_rt_options_init(&options, sizeof options);
-    options.model = "/nowhere/at/all";
-    refused(&options, FLUX_RT_NOT_FOUND, "/nowhere/at/all");
-    options.model = model;
-    options.device = "gpu";
-    refused(&options, FLUX_RT_REQUEST, "device: expected auto, cpu, cuda");
-    options.device = "cpu";
-    options.dtype = "f16";
-    refused(&options, FLUX_RT_REQUEST, "dtype");
-    options.dtype = "f32";
-    options.modes = "XL,XXL";
-    refused(&options, FLUX_RT_REQUEST, "XXL");
-    options.modes = "\xff";
-    refused(&options, FLUX_RT_REQUEST, "modes: expected UTF-8");
-    options.modes = "";
-    refused(&options, FLUX_RT_REQUEST, "mode");
-    options.modes = NULL;
-    options.max_vram = 1000;
-    refused(&options, FLUX_RT_REQUEST, "max-vram");
-    options.max_vram = 0;
-    options.size = 8;
-    refused(&options, FLUX_RT_SIZE, "another version");
 }
 
 static void wrong_requests(flux_rt_engine *engine, flux_rt_request request) {
@@ -149,7 +73,7 @@ static void wrong_requests(flux_rt_engine *engine, flux_rt_request request) {
         EXPECT(flux_rt_generate(engine, &wrong, &picture) == status && picture == NULL);                    \
         EXPECT(strstr(message_of(engine), part));                                                           \
     } while (0)
-    REFUSED(wrong.size = 0, FLUX_RT_SIZE, "another version");
+    REFUSED(wrong.size = 0, FLUX_RT_VERSION, "another version");
     REFUSED(wrong.prompt = "\xc3(", FLUX_RT_REQUEST, "prompt: expected UTF-8");
     REFUSED(wrong.width = 47, FLUX_RT_REQUEST, "width");
     REFUSED(wrong.width = 1u << 31, FLUX_RT_REQUEST, "width");
@@ -160,9 +84,20 @@ static void wrong_requests(flux_rt_engine *engine, flux_rt_request request) {
     REFUSED(wrong.rng = "dice", FLUX_RT_REQUEST, "dice");
     REFUSED((wrong.rng = "torch-cpu", wrong.rng_grid = 7), FLUX_RT_REQUEST, "grid");
     REFUSED(wrong.guidance = 0.0f / 0.0f, FLUX_RT_REQUEST, "guidance");
+    float latents[6 * 64] = {0};
+    REFUSED((wrong.latents = latents, wrong.latents_count = 6 * 64 - 1), FLUX_RT_REQUEST, "latents");
+    REFUSED((wrong.latents = latents, wrong.latents_count = 6 * 32), FLUX_RT_REQUEST, "latents");
+    REFUSED((wrong.latents = latents, wrong.latents_count = 0), FLUX_RT_REQUEST, "latents");
+    latents[7] = 1.0f / 0.0f;
+    REFUSED((wrong.latents = latents, wrong.latents_count = 6 * 64), FLUX_RT_REQUEST, "index 7");
+    char *prompt = malloc((1 << 20) + 2);
+    memset(prompt, 'x', (1 << 20) + 1);
+    prompt[(1 << 20) + 1] = 0;
+    REFUSED(wrong.prompt = prompt, FLUX_RT_REQUEST, "prompt: expected at most 1048576 bytes");
+    free(prompt);
 }
 
-static flux_rt_picture *draw(flux_rt_engine *engine, const flux_rt_request *request) {
+flux_rt_picture *draw(flux_rt_engine *engine, const flux_rt_request *request) {
     flux_rt_picture *picture;
     int status = flux_rt_generate(engine, request, &picture);
     if (status != FLUX_RT_OK) fprintf(stderr, "%s\n", message_of(engine));
@@ -170,11 +105,63 @@ static flux_rt_picture *draw(flux_rt_engine *engine, const flux_rt_request *requ
     return picture;
 }
 
-static int same(const flux_rt_picture *one, const flux_rt_picture *other) {
-    static unsigned char pixels[2][48 * 32 * 3];
+int same(const flux_rt_picture *one, const flux_rt_picture *other) {
+    unsigned char pixels[2][PIXELS];
     EXPECT(flux_rt_picture_rgb(one, pixels[0], sizeof pixels[0]) == FLUX_RT_OK);
     EXPECT(flux_rt_picture_rgb(other, pixels[1], sizeof pixels[1]) == FLUX_RT_OK);
     return memcmp(pixels[0], pixels[1], sizeof pixels[0]) == 0;
+}
+
+/* Every field of a request that changes the picture, against the picture without it. */
+static void settings(flux_rt_engine *engine, flux_rt_request request) {
+    flux_rt_picture *plain = draw(engine, &request), *other;
+#define OTHER(change, part)                                                                                 \
+    do {                                                                                                    \
+        flux_rt_request changed = request;                                                                  \
+        change;                                                                                             \
+        other = draw(engine, &changed);                                                                     \
+        EXPECT(!same(plain, other) && strstr(flux_rt_picture_metadata(other), part));                       \
+        flux_rt_picture_free(other);                                                                        \
+    } while (0)
+    OTHER(changed.prompt = "a dog", "\"prompt\":\"a dog\"");
+    OTHER(changed.prompt_2 = "two dogs", "\"prompt_2\":\"two dogs\"");
+    OTHER(changed.seed = 1234567890123456789u, "\"seed\":1234567890123456789");
+    OTHER(changed.guidance = 9.0f, "\"guidance\":9.0");
+    OTHER(changed.max_sequence_length = 7, "\"max_sequence_length\":7");
+    OTHER(changed.steps = 3, "\"steps\":3");
+    OTHER(changed.rng = "torch-cpu", "\"rng\":\"torch-cpu\"");
+    OTHER(changed.rng_grid = 1, "\"rng_grid\":1");
+    flux_rt_request tiled = request;
+    tiled.vae_tiling = 1;
+    other = draw(engine, &tiled);
+    EXPECT(strstr(flux_rt_picture_metadata(other), "\"vae_tiling\":true"));
+    flux_rt_picture_free(other);
+
+    /* Latents go out and in: no noise is drawn from the seed then. */
+    size_t count;
+    const float *latents = flux_rt_picture_latents(plain, &count);
+    EXPECT(count == 6 * 64 && latents);
+    flux_rt_request begun = request;
+    char room[6 * 64 * sizeof(float) + 1];
+    memcpy(room + 1, latents, count * sizeof *latents);
+    begun.latents = (const void *)(room + 1);
+    begun.latents_count = count;
+    flux_rt_picture *first = draw(engine, &begun);
+    begun.seed = 77;
+    flux_rt_picture *second = draw(engine, &begun);
+    EXPECT(same(first, second) && !same(first, plain));
+    EXPECT(strstr(flux_rt_picture_metadata(first), "\"rng\":\"latents of the caller\""));
+
+    /* What of a prompt was not read is said. */
+    EXPECT(flux_rt_picture_notes(plain) == NULL);
+    char longer[4000] = "a";
+    while (strlen(longer) < 3000) strcat(longer, " red fox");
+    request.prompt = longer;
+    other = draw(engine, &request);
+    EXPECT(strstr(flux_rt_picture_notes(other), "CLIP cut the last "));
+    EXPECT(strstr(flux_rt_picture_notes(other), "\nT5 cut the last "));
+    flux_rt_picture *all[] = {plain, first, second, other};
+    for (size_t at = 0; at < sizeof all / sizeof *all; at++) flux_rt_picture_free(all[at]);
 }
 
 static void pictures(flux_rt_engine *engine, flux_rt_request request) {
@@ -189,8 +176,14 @@ static void pictures(flux_rt_engine *engine, flux_rt_request request) {
     EXPECT(strstr(flux_rt_picture_metadata(plain), "\"prompt\":\"a fox\""));
     EXPECT(flux_rt_picture_cache_log(plain) == NULL);
     flux_rt_timings timings;
-    EXPECT(flux_rt_picture_timings(plain, &timings) == FLUX_RT_OK && timings.denoise_ms > 0.0);
-    EXPECT(flux_rt_picture_timings(plain, NULL) == FLUX_RT_NULL);
+    EXPECT(flux_rt_picture_timings(plain, &timings, sizeof timings) == FLUX_RT_OK && timings.denoise_ms > 0.0);
+    EXPECT(timings.finish_ms > 0.0);
+    double times[] = {-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0};
+    EXPECT(flux_rt_picture_timings(plain, (flux_rt_timings *)times, 3 * sizeof *times) == FLUX_RT_OK);
+    EXPECT(times[2] == timings.denoise_ms && times[3] == -1.0);
+    EXPECT(flux_rt_picture_timings(plain, (flux_rt_timings *)times, 6 * sizeof *times) == FLUX_RT_OK);
+    EXPECT(times[4] == timings.finish_ms && times[5] == 0.0 && times[6] == -1.0);
+    EXPECT(flux_rt_picture_timings(plain, NULL, sizeof timings) == FLUX_RT_NULL);
 
     /* Modes and caches by picture; one engine makes all of them. */
     request.mode = "S";
@@ -209,17 +202,18 @@ static void pictures(flux_rt_engine *engine, flux_rt_request request) {
     request.preview = on_preview;
     request.preview_every = 4;
     flux_rt_picture *watched = draw(engine, &request);
-    EXPECT(seen.steps == 12 && seen.phases == 4 && seen.previews == 2 && seen.busy == FLUX_RT_BUSY);
+    EXPECT(seen.steps == 12 && seen.phases == 5 && seen.previews == 2);
+    EXPECT(seen.busy == FLUX_RT_BUSY && seen.busy_inside == FLUX_RT_BUSY);
     EXPECT(same(plain, watched));
 
     /* Stopped by its own function and by another thread, and good for another picture. */
     flux_rt_picture *none;
     seen.stop_after = 3;
-    seen.steps = 0;
+    seen.steps = seen.phases = 0;
     EXPECT(flux_rt_generate(engine, &request, &none) == FLUX_RT_CANCELLED && none == NULL && seen.steps == 3);
     seen.stop_after = 0;
     seen.cancel = 1;
-    seen.steps = 0;
+    seen.steps = seen.phases = 0;
     EXPECT(flux_rt_generate(engine, &request, &none) == FLUX_RT_CANCELLED && none == NULL && seen.steps == 1);
     request.progress = NULL;
     flux_rt_cancel(engine);
@@ -230,18 +224,42 @@ static void pictures(flux_rt_engine *engine, flux_rt_request request) {
     for (size_t at = 0; at < sizeof all / sizeof *all; at++) flux_rt_picture_free(all[at]);
 }
 
+/* The model's defaults, a picture in bf16, a note of the log, a part of the model by its own path. */
+static void other_engines(flux_rt_options options, flux_rt_request request) {
+    struct seen seen = {0};
+    char vae[1000];
+    snprintf(vae, sizeof vae, "%s/vae", options.model);
+    options.vae = vae;
+    options.dtype = "bf16";
+    options.modes = "XL, original";
+    options.user_data = &seen;
+    options.expected = &request;
+    flux_rt_engine *engine;
+    EXPECT(flux_rt_engine_new(&options, &engine) == FLUX_RT_OK);
+    /* The note is of the second mode. */
+    EXPECT(strstr(seen.log, "mode original: the CPU computes in f32"));
+    flux_rt_defaults defaults;
+    EXPECT(flux_rt_engine_defaults(engine, &defaults, sizeof defaults) == FLUX_RT_OK);
+    EXPECT(defaults.width % 16 == 0 && defaults.height == defaults.width && defaults.steps == 28);
+    EXPECT(defaults.guidance == 3.5f && defaults.max_sequence_length > 0);
+    flux_rt_picture *picture = draw(engine, &request);
+    EXPECT(strstr(flux_rt_picture_metadata(picture), "\"dtype\":\"bf16\""));
+    flux_rt_picture_free(picture);
+    flux_rt_engine_free(engine);
+}
+
 int main(int count, char **arguments) {
     if (count < 2) return 2;
     struct seen seen = {0};
     flux_rt_options options;
-    flux_rt_options_init(&options, sizeof options);
+    flux_rt_options_init(&options, sizeof options, FLUX_RT_ABI_VERSION);
     options.model = arguments[1];
     options.device = "cpu";
     options.modes = "XL, S";
     options.log = log_note;
     options.user_data = &seen;
     flux_rt_request request;
-    flux_rt_request_init(&request, sizeof request);
+    flux_rt_request_init(&request, sizeof request, FLUX_RT_ABI_VERSION);
     request.prompt = "a fox";
     request.width = 48;
     request.height = 32;
@@ -260,14 +278,16 @@ int main(int count, char **arguments) {
         }
         return failures != 0;
     }
-    null_pointers();
-    wrong_options(arguments[1]);
+    misuse(arguments[1]);
     flux_rt_engine *engine;
     EXPECT(flux_rt_engine_new(&options, &engine) == FLUX_RT_OK);
     EXPECT(strcmp(flux_rt_engine_device(engine), "cpu") == 0);
     pictures(engine, request);
     wrong_requests(engine, request);
     pictures(engine, request);
+    settings(engine, request);
     flux_rt_engine_free(engine);
+    other_engines(options, request);
+    threads(&options, &request);
     return failures != 0;
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use cbindgen::Builder;
 use cbindgen::Config;
 use cbindgen::DocumentationStyle;
+use cbindgen::ExportConfig;
 use cbindgen::Language;
 use cbindgen::Style;
 
@@ -13,11 +14,18 @@ const ABOVE: &str = "\
 /* FLUX.1 text-to-image: prompt in, picture out.
  *
  * Made by cbindgen from src/ffi: `UPDATE_HEADER=1 cargo test --test ffi header` writes it anew.
- * Link with libflux_rt.a and the system libraries, or with libflux_rt.so; include/flux-rt.pc has both for pkg-config.
+ * Link with libflux_rt.a and the system libraries, as include/flux-rt.pc does for pkg-config, or with libflux_rt.so.
+ *
+ * Nothing is written to stdout or stderr, and functions that are given are called on the calling thread alone. Not
+ * here, but in the program and in Rust: plans and preparing a model for them, comparing pictures, reading a picture's
+ * settings back and verifying it, the times of single steps.
  */";
 
 #[test]
 fn header_is_that_of_the_sources() {
+    // In no function's signature: it is what a number stands for.
+    let include = vec!["flux_rt_phase".to_owned()];
+    let export = ExportConfig { include, ..ExportConfig::default() };
     let config = Config {
         header: Some(ABOVE.to_owned()),
         include_guard: Some("FLUX_RT_H".to_owned()),
@@ -29,10 +37,11 @@ fn header_is_that_of_the_sources() {
         usize_is_size_t: true,
         documentation_style: DocumentationStyle::C99,
         line_length: 120,
+        export,
         tab_width: 4,
         ..Config::default()
     };
-    let sources = ["status", "options", "request", "picture", "engine"];
+    let sources = ["structs", "status", "options", "request", "picture", "engine", "generate"];
     let source = |name: &str| Path::new("src/ffi").join(name).with_extension("rs");
     let builder = sources
         .iter()
