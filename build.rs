@@ -19,6 +19,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    // The system takes no other library for the shared one; the 0 is raised when programs must be linked anew.
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libflux_rt.so.0");
+    }
     match demo::embed().and_then(|()| kernels::embed()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
