@@ -1,5 +1,6 @@
 //! Programs that use the library, built with plain `cc` and `c++`, and Python's ctypes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -66,6 +67,28 @@ fn the_shortest_program_draws_an_apple_in_c_and_in_cpp() {
         let middle = &apple.data[(64 * 128 + 64) * 3..][..3];
         assert!(middle[0] > 200 && middle[1] < 110 && middle[2] < 110, "{middle:?}");
     }
+}
+
+/// The lines of include/flux-rt.pc by their names.
+fn pkg_config_file() -> BTreeMap<String, String> {
+    let text = files::read_text(Path::new("include/flux-rt.pc")).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn pkg_config_links_the_static_library() {
+    let file = pkg_config_file();
+    assert_eq!(file["Version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(file["Libs"], format!("-L${{libdir}} -l:libflux_rt.a {}", SYSTEM.join(" ")));
+    let mut command = Command::new("pkg-config");
+    command.args(["--cflags", "--libs", "flux-rt"]);
+    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
+    // Without it what was read above has to do.
+    let Ok(answer) = command.env("PKG_CONFIG_PATH", &include).output() else { return };
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let said = String::from_utf8(answer.stdout).unwrap();
+    assert!(said.starts_with("-I") && said.contains(" -l:libflux_rt.a "), "{said}");
 }
 
 #[test]
