@@ -107,6 +107,7 @@ fn a_disk_that_is_full_is_named_and_nothing_half_is_left() {
 
 /// What `flux-rt ARGUMENTS` answers where `out` is a file system of its own; what is there afterwards lies in
 /// `kept`. None where this user may not mount one.
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn on_file_system(desk: &Desk, options: &str, arguments: &str) -> Option<Answer> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
