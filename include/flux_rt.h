@@ -3,9 +3,9 @@
  * Made by cbindgen from src/ffi: `UPDATE_HEADER=1 cargo test --test ffi header` writes it anew.
  * Link with libflux_rt.a and the system libraries, as include/flux-rt.pc does for pkg-config, or with libflux_rt.so.
  *
- * Nothing is written to stdout or stderr, and functions that are given are called on the calling thread alone. Not
- * here, but in the program and in Rust: plans and preparing a model for them, comparing pictures, reading a picture's
- * settings back and verifying it, the times of single steps.
+ * Nothing is written to stdout, and to stderr only what Rust says of a bug (FLUX_RT_BUG). Functions that are given are
+ * called on the calling thread alone. What is not here, but in the program and in Rust: making plans and preparing
+ * models for them, comparing pictures, reading a picture's settings back and verifying it, the times of single steps.
  */
 
 #ifndef FLUX_RT_H

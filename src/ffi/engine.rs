@@ -14,6 +14,7 @@ use crate::elastic::Mode;
 use crate::ffi::failure::Failure;
 use crate::ffi::options::flux_rt_options;
 use crate::ffi::panic::caught;
+use crate::ffi::picture::flux_rt_picture;
 use crate::ffi::status::flux_rt_status;
 use crate::ffi::status::flux_rt_status::FLUX_RT_BUG;
 use crate::ffi::status::flux_rt_status::FLUX_RT_NULL;
@@ -65,6 +66,13 @@ impl Loaded {
         let _ = caught(move || drop(given_up));
     }
 }
+
+/// Threads share engines and pictures.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<flux_rt_engine>();
+    shared::<flux_rt_picture>();
+};
 
 impl flux_rt_engine {
     fn new(loaded: Loaded) -> Self {

@@ -242,3 +242,60 @@ pub unsafe extern "C" fn flux_rt_picture_free(picture: *mut flux_rt_picture) {
         drop(unsafe { Box::from_raw(picture) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::ffi::flux_rt_engine_free;
+    use crate::ffi::flux_rt_engine_new;
+    use crate::ffi::flux_rt_generate;
+    use crate::ffi::flux_rt_options;
+    use crate::ffi::flux_rt_request;
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let place = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy(&entry.path(), &place),
+                false => drop(std::fs::copy(entry.path(), place).unwrap()),
+            }
+        }
+    }
+
+    /// The picture is there, and says what is missing.
+    #[test]
+    fn a_picture_outlives_its_weight_files() {
+        let folder = tempfile::tempdir().unwrap();
+        copy(Path::new("tests/goldens/dev"), folder.path());
+        let model = text::owned(folder.path().to_str().unwrap());
+        let device = c"cpu".as_ptr();
+        let options = flux_rt_options { model: model.as_ptr(), device, ..Default::default() };
+        let request = flux_rt_request { steps: 1, width: 16, height: 16, ..Default::default() };
+        let (mut engine, mut picture) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: both are there.
+        let loaded = unsafe { flux_rt_engine_new(&raw const options, &raw mut engine) };
+        assert_eq!(loaded, flux_rt_status::FLUX_RT_OK);
+        std::fs::remove_file(folder.path().join("vae/diffusion_pytorch_model.safetensors"))
+            .unwrap();
+        // SAFETY: the engine is not freed yet.
+        let made = unsafe { flux_rt_generate(engine, &raw const request, &raw mut picture) };
+        assert_eq!(made, flux_rt_status::FLUX_RT_OK);
+        // SAFETY: it is freed once.
+        unsafe { flux_rt_engine_free(engine) };
+        // SAFETY: the picture was made.
+        let texts = unsafe { &*picture };
+        let notes = texts.notes.as_ref().unwrap().to_str().unwrap();
+        assert!(notes.contains("do not hold the weights' digests: "), "{notes}");
+        assert!(texts.metadata.to_str().unwrap().contains("\"weights\":{}"));
+        let mut size = 0;
+        // SAFETY: as above.
+        let png = unsafe { flux_rt_picture_png(picture, &raw mut size) };
+        assert!(!png.is_null() && size > 100);
+        // SAFETY: it is freed once.
+        unsafe { flux_rt_picture_free(picture) };
+    }
+}
