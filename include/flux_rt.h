@@ -292,8 +292,8 @@ enum flux_rt_status flux_rt_picture_timings(const struct flux_rt_picture *pictur
 // `picture` is null or a picture that is not freed and is not used any more.
 void flux_rt_picture_free(struct flux_rt_picture *picture);
 
-// Loads a model. `*engine` is set to a handle that is to be freed also if this fails, so that its message can be
-// read; it stays as it is only if a pointer is null.
+// Loads a model; null options are the defaults. `*engine` is set to a handle that is to be freed also if this
+// fails, so that its message can be read and `flux_rt_generate` says the same; it is `FLUX_RT_NULL` if `engine` is.
 //
 // Weight files are mapped into memory. If another program cuts one while it is read, in the very moment of a read,
 // the system kills the process by SIGBUS; before and after that it is `FLUX_RT_MODEL`.

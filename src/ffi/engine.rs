@@ -160,8 +160,8 @@ impl From<&Defaults> for flux_rt_defaults {
     }
 }
 
-/// Loads a model. `*engine` is set to a handle that is to be freed also if this fails, so that its message can be
-/// read; it stays as it is only if a pointer is null.
+/// Loads a model; null options are the defaults. `*engine` is set to a handle that is to be freed also if this
+/// fails, so that its message can be read and `flux_rt_generate` says the same; it is `FLUX_RT_NULL` if `engine` is.
 ///
 /// Weight files are mapped into memory. If another program cuts one while it is read, in the very moment of a read,
 /// the system kills the process by SIGBUS; before and after that it is `FLUX_RT_MODEL`.
@@ -173,12 +173,15 @@ pub unsafe extern "C" fn flux_rt_engine_new(
     options: *const flux_rt_options,
     engine: *mut *mut flux_rt_engine,
 ) -> flux_rt_status {
-    if options.is_null() || engine.is_null() {
+    if engine.is_null() {
         return FLUX_RT_NULL;
     }
     let made = caught(|| {
-        // SAFETY: the caller's promise.
-        let options = unsafe { structs::read("options", options) }?;
+        let options = match options.is_null() {
+            true => flux_rt_options::default(),
+            // SAFETY: the caller's promise.
+            false => unsafe { structs::read("options", options) }?,
+        };
         // SAFETY: that texts end with 0 is the caller's promise.
         unsafe { options.load() }
     });

@@ -189,7 +189,7 @@ pub(crate) const MAX_SIDE: usize = 8192;
 /// Pixels on a side of an image token, 2 x 2 latents.
 pub(crate) const TOKEN: usize = 2 * VaeConfig::PIXELS_PER_LATENT;
 /// Bytes of a prompt: far more than the encoders read, few enough to be split into tokens at once.
-const MAX_PROMPT: usize = 1 << 20;
+const MAX_PROMPT: usize = 32 << 10;
 /// Steps: as many as the scheduler has training timesteps.
 const MAX_STEPS: usize = 1000;
 
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prompt_of_megabytes_is_refused() {
+    fn a_prompt_that_no_picture_can_hold_is_refused() {
         let defaults = Defaults {
             prompt: "a fox".to_owned(),
             width: 64,
@@ -315,8 +315,8 @@ mod tests {
         };
         assert_eq!(settings(&longest, &longest).unwrap().prompt, longest);
         let error = settings(&too_long, "").unwrap_err().to_string();
-        assert_eq!(error, "prompt: expected at most 1048576 bytes, found 1048577");
+        assert_eq!(error, "prompt: expected at most 32768 bytes, found 32769");
         let error = settings("", &too_long).unwrap_err().to_string();
-        assert_eq!(error, "prompt-2: expected at most 1048576 bytes, found 1048577");
+        assert_eq!(error, "prompt-2: expected at most 32768 bytes, found 32769");
     }
 }

@@ -90,10 +90,10 @@ static void wrong_requests(flux_rt_engine *engine, flux_rt_request request) {
     REFUSED((wrong.latents = latents, wrong.latents_count = 0), FLUX_RT_REQUEST, "latents");
     latents[7] = 1.0f / 0.0f;
     REFUSED((wrong.latents = latents, wrong.latents_count = 6 * 64), FLUX_RT_REQUEST, "index 7");
-    char *prompt = malloc((1 << 20) + 2);
-    memset(prompt, 'x', (1 << 20) + 1);
-    prompt[(1 << 20) + 1] = 0;
-    REFUSED(wrong.prompt = prompt, FLUX_RT_REQUEST, "prompt: expected at most 1048576 bytes");
+    char *prompt = malloc((32 << 10) + 2);
+    memset(prompt, 'x', (32 << 10) + 1);
+    prompt[(32 << 10) + 1] = 0;
+    REFUSED(wrong.prompt = prompt, FLUX_RT_REQUEST, "prompt: expected at most 32768 bytes");
     free(prompt);
 }
 
