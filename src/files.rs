@@ -187,6 +187,7 @@ pub fn read_text_up_to(path: &Path, most: usize) -> Result<String> {
 ///
 /// # Errors
 /// Those of reading, and kind `InvalidData` for what is longer.
+#[cfg(feature = "cli")]
 pub(crate) fn bytes_of_text(from: impl io::Read) -> io::Result<Vec<u8>> {
     bytes_up_to(from, MOST_TEXT)
 }
@@ -370,7 +371,7 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
         let Error::Read { source, .. } = error else { unreachable!() };
         assert!(source.to_string().contains("at most 16777216 bytes"), "{source}");
-        assert!(bytes_of_text(io::repeat(b'a')).is_err());
+        assert!(bytes_up_to(io::repeat(b'a'), MOST_TEXT).is_err());
     }
 
     #[test]
